@@ -1,0 +1,77 @@
+"""Every error this project raises on purpose.
+
+    BestbeforeError
+    ├── SettingsError        a setting is unknown or malformed; the worker does not start
+    ├── DescriptorError      a descriptor cannot be read or contradicts itself; nothing was registered
+    ├── BadRecord            a record cannot be used; it goes to the dead letters with `stage`
+    │   ├── Undecodable      the bytes are not what their content type says
+    │   ├── Invalid          decoded, but a required field is missing or has the wrong type
+    │   └── BadInput         a sampled input cannot be embedded
+    ├── ModelError           an ONNX file is corrupt, swapped or has no such output
+    ├── StoreError           the event store refused
+    │   ├── StoreUnreachable try again later; nothing was written
+    │   ├── StoreOutdated    run the migrations
+    │   └── Fenced           another worker owns this partition now
+    └── ServiceError         an embedded broker or store could not be started or stopped
+"""
+
+
+class BestbeforeError(Exception):
+    """Base of all; `str(error)` says what is wrong, where, and what to do next."""
+
+
+class SettingsError(BestbeforeError):
+    """A setting is unknown or malformed."""
+
+
+class DescriptorError(BestbeforeError):
+    """A descriptor cannot be read or contradicts itself."""
+
+
+class BadRecord(BestbeforeError):
+    """A record that cannot be used.
+
+    `stage` is where it failed: decode, validate, join, embed.
+    """
+
+    stage = "decode"
+
+
+class Undecodable(BadRecord):
+    """The bytes are not what their content type says."""
+
+
+class Invalid(BadRecord):
+    """A required field is missing or has the wrong type."""
+
+    stage = "validate"
+
+
+class BadInput(BadRecord):
+    """A sampled input cannot be embedded."""
+
+    stage = "embed"
+
+
+class ModelError(BestbeforeError):
+    """An ONNX file is corrupt, was swapped, or lacks the named output."""
+
+
+class StoreError(BestbeforeError):
+    """The event store refused."""
+
+
+class StoreUnreachable(StoreError):
+    """No answer from the event store; nothing was written, trying again is safe."""
+
+
+class StoreOutdated(StoreError):
+    """The schema of the event store is not the one of this version."""
+
+
+class Fenced(StoreError):
+    """Another worker owns this partition now; this worker's write was refused."""
+
+
+class ServiceError(BestbeforeError):
+    """An embedded service could not be started or stopped."""
