@@ -1,0 +1,57 @@
+"""inference -> profiles: decode frames and single events, profile them per window, keep predictions for late labels."""
+
+from typing import Any
+
+from streams.batches import Stamped, event_batch, frame_batch, kept_of_events, kept_of_frame
+from streams.errors import Invalid
+from streams.frames import Decoded, decode_frame, frame_bytes
+from streams.intake import Intake
+from streams.lane import Lane
+from streams.records import FRAME, InferenceEvent, decode_inference, header
+from streams.topics import INFERENCE
+
+MAX_WAITING = 512  # single events that are turned into columns together
+
+
+class Ingest(Intake):
+    """Reads the inference topic."""
+
+    name, topic = "ingest", INFERENCE
+
+    def decode(self, message: Any) -> Decoded | InferenceEvent:
+        """A frame or a single event, told apart by the content type."""
+        if header(message.headers, "content-type").startswith(FRAME):
+            return decode_frame(message.value or b"", message.offset)
+        return decode_inference(message.value, message.headers)
+
+    async def digest(self, lane: Lane, message: Any, record: Decoded | InferenceEvent) -> None:
+        """Frames go straight into the book, single events together with others."""
+        received = int(message.timestamp * 1e6)
+        if isinstance(record, InferenceEvent):
+            lane.queued(Stamped(message.offset, received, record), message.offset)
+            if len(lane.queue) >= MAX_WAITING:
+                await self._add(lane)
+            return
+        await self._add(lane)
+        if record.rejected is not None:
+            self._bury_rows(lane, message, record)
+        kept = kept_of_frame(record, self.runtime.settings.keep_rate)
+        await lane.add(frame_batch(record, message.offset, received), kept)
+
+    async def flush(self) -> None:
+        """Add the single events that wait."""
+        for lane in list(self.lanes.values()):
+            await self._add(lane)
+
+    async def _add(self, lane: Lane) -> None:
+        waiting = lane.unqueue()
+        if waiting:
+            await lane.add(event_batch(waiting), kept_of_events(waiting, self.runtime.settings.keep_rate))
+
+    def _bury_rows(self, lane: Lane, message: Any, record: Decoded) -> None:
+        """Rows without id, time, model or version become a frame of their own among the dead letters."""
+        rejected = record.rejected
+        assert rejected is not None  # noqa: S101 -- for the type checker
+        message.value = frame_bytes(rejected)
+        error = Invalid(f"{rejected.num_rows} of the frame's rows lack id, time, model or version; this frame holds just them")
+        lane.bury(message, error, self.name)

@@ -1,0 +1,24 @@
+"""bestbefore-client: records what a model server predicts and streams it to Kafka.
+
+A `Recorder` takes single inferences, whole batches, sampled inputs and late labels; it never blocks or raises in the
+server. `encode_frame` is the frame format for whoever brings a producer of their own, `sampled` the sampling that all
+sides share.
+"""
+
+from bestbefore_client.columns import Repeated, Strings
+from bestbefore_client.frame import CONTENT_TYPE, encode_frame
+from bestbefore_client.recorder import Recorder
+from bestbefore_client.sampling import sampled, sampled_many, u64, u64_many, unit
+
+__all__ = [
+    "CONTENT_TYPE",
+    "Recorder",
+    "Repeated",
+    "Strings",
+    "encode_frame",
+    "sampled",
+    "sampled_many",
+    "u64",
+    "u64_many",
+    "unit",
+]

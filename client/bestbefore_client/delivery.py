@@ -1,0 +1,158 @@
+"""Sending to Kafka from the recorder's own thread, with everything that is on its way bounded.
+
+kafka-python's constructor blocks and raises without a broker, and its buffer has no bound: so the producer is built
+late, again and again with growing pauses, and records are handed to it only while few bytes are unacknowledged.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Any
+
+from kafka import KafkaProducer
+from kafka.codec import has_lz4
+from kafka.errors import KafkaError, KafkaTimeoutError
+
+from bestbefore_client.events import Message
+from bestbefore_client.ledger import Ledger
+
+log = logging.getLogger("bestbefore_client")
+
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
+_EXPIRY = 120.0  # seconds a record waits for a topic that the broker does not have; kafka-python's delivery timeout
+_BLOCK_MS = 2000  # longest that kafka-python may block this thread, so that close() is heard
+
+
+class Delivery:
+    """One producer and what waits for it; used by one thread, apart from the callbacks, which only touch the ledger."""
+
+    def __init__(self, brokers: str, prefix: str, ledger: Ledger, window: int, options: Mapping[str, Any]) -> None:
+        """`window` is how many bytes may be unacknowledged; `options` go to KafkaProducer (security, timeouts)."""
+        self._ledger, self._prefix, self._window = ledger, prefix, window
+        self._options = {
+            "bootstrap_servers": brokers,
+            "acks": "all",
+            "compression_type": "lz4" if has_lz4() else None,
+            "allow_auto_create_topics": False,
+            "bootstrap_timeout_ms": _BLOCK_MS,
+            "max_block_ms": _BLOCK_MS,
+            "metrics_enabled": False,
+            **options,
+        }
+        self._producer: Any = None
+        self._boxes: dict[str, deque[tuple[float, Message]]] = {}
+        self._pauses = {"": _Pause()}
+        self._held = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a producer, so that it makes sense to encode."""
+        return self._producer is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether no more records should be encoded for now."""
+        return self._held >= self._window
+
+    def wait(self) -> float:
+        """Seconds until something that failed may be tried again."""
+        if not self.connected:
+            return self._pauses[""].left()
+        return min((self._pauses[t].left() for t, box in self._boxes.items() if box), default=_LONGEST_PAUSE)
+
+    def connect(self) -> None:
+        """Build the producer, unless it exists or the last failure is too fresh."""
+        if self.connected or self._pauses[""].left() > 0:
+            return
+        clients: list[Any] = []
+
+        def client(**config: Any) -> Any:
+            clients.append(KafkaProducer.DEFAULT_CONFIG["kafka_client"](**config))
+            return clients[-1]
+
+        try:
+            self._producer = KafkaProducer(kafka_client=client, **self._options)
+        except Exception as error:  # noqa: BLE001 -- a wrong option or a dead broker must not end the thread
+            for made in clients:  # a failed constructor leaves its sockets open
+                made.close()
+            self._ledger.note("connect", error)
+            log.warning("no Kafka at %s (%s); trying again", self._options["bootstrap_servers"], error)
+            self._pauses[""].grow()
+
+    def put(self, message: Message) -> None:
+        """Take a record to be sent; `pump` sends it.
+
+        When the topic takes nothing, labels and inputs are dropped before they fill the window and hold up the frames.
+        """
+        box = self._boxes.setdefault(message.topic, deque())
+        self._pauses.setdefault(message.topic, _Pause())
+        with self._ledger.changed:
+            self._held += message.size
+        if message.topic != "inference" and sum(m.size for _, m in box) + message.size > self._window // 4:
+            self._landed(message, TimeoutError(f"topic {self._prefix}{message.topic} takes nothing"))
+        else:
+            box.append((time.monotonic(), message))
+
+    def pump(self) -> None:
+        """Hand waiting records to the producer; a topic that the broker does not have holds up only itself."""
+        for topic, box in self._boxes.items():
+            while box and self._pauses[topic].left() <= 0:
+                since, message = box[0]
+                if self._send(message):
+                    self._pauses[topic] = _Pause()
+                elif time.monotonic() - since < _EXPIRY:
+                    self._pauses[topic].grow()
+                    break
+                else:
+                    self._landed(message, TimeoutError(f"no topic {self._prefix}{topic}"))
+                box.popleft()
+
+    def close(self, timeout: float) -> None:
+        """Close the producer within `timeout` seconds, sent or not."""
+        if self._producer is None:
+            return
+        try:
+            self._producer.close(timeout=max(timeout, 0.1))
+        except KafkaError as error:  # its thread goes on until its own delivery timeout, then ends with the process
+            self._ledger.note("close", error)
+        self._producer = None
+
+    def _send(self, message: Message) -> bool:
+        """Send one record; False when it should be tried again later."""
+        key = None if message.key is None else message.key.encode()
+        try:
+            future = self._producer.send(self._prefix + message.topic, message.value, key=key, headers=message.headers)
+        except KafkaTimeoutError as error:
+            self._ledger.note(f"send to {message.topic}", error)
+            return False
+        except (KafkaError, ValueError, TypeError, AssertionError) as error:
+            self._landed(message, error)
+            return True
+        future.add_callback(lambda _: self._landed(message))
+        future.add_errback(lambda error: self._landed(message, error))
+        return True
+
+    def _landed(self, message: Message, error: Exception | None = None) -> None:
+        with self._ledger.changed:
+            self._held -= message.size
+            if error is not None:
+                self._ledger.note(f"send to {message.topic}", error)
+            self._ledger.settle(message.items, message.size, None if error is None else "delivery")
+
+
+class _Pause:
+    """Growing pauses with jitter, so that a fleet does not come back at once."""
+
+    def __init__(self) -> None:
+        self._until, self._length = 0.0, _FIRST_PAUSE
+
+    def left(self) -> float:
+        return max(0.0, self._until - time.monotonic())
+
+    def grow(self) -> None:
+        self._until = time.monotonic() + self._length * random.uniform(0.5, 1.0)  # noqa: S311 -- not a secret
+        self._length = min(2 * self._length, _LONGEST_PAUSE)

@@ -1,0 +1,85 @@
+"""What the recorder holds, has delivered and has lost: the bound on its memory, and the truth about its losses."""
+
+from __future__ import annotations
+
+import threading
+
+
+class Ledger:
+    """Counts items (events, labels, inputs) and bytes from acceptance until acknowledged or dropped; thread-safe.
+
+    `changed` guards all state of the recorder and is notified when something may be done or is done. It is reentrant: a
+    signal handler or a finaliser may record while its own thread is just inside.
+    """
+
+    def __init__(self, max_items: int, max_bytes: int) -> None:
+        """Hold at most `max_items` items and `max_bytes` bytes, estimated, over all stages."""
+        self.changed = threading.Condition(threading.RLock())
+        self.max_items, self.max_bytes = max_items, max_bytes
+        self.items = self.bytes = self.delivered = self.lost = 0
+        self.dropped: dict[str, int] = {}
+        self.last_error: str | None = None
+        self.refusing = False
+        self._written_off = False
+
+    def admit(self, items: int, size: int, share: float = 1.0) -> bool:
+        """Take responsibility for `items` of `size` bytes; False, and counted as dropped, when there is no room.
+
+        `share` is the part of `max_bytes` that may be in use afterwards.
+        """
+        with self.changed:
+            if self.refusing:
+                self.drop("closed", items)
+            elif self.items + items > self.max_items or self.bytes + size > share * self.max_bytes:
+                self.drop("full", items)
+            else:
+                self.items += items
+                self.bytes += size
+                return True
+        return False
+
+    def resize(self, difference: int) -> None:
+        """Correct the bytes held, for instance when rows became a frame."""
+        with self.changed:
+            if not self._written_off:
+                self.bytes += difference
+
+    def settle(self, items: int, size: int, lost: str | None = None) -> None:
+        """Let go of items that were admitted: delivered, or dropped for the reason `lost`."""
+        with self.changed:
+            if self._written_off:
+                return
+            self.items -= items
+            self.bytes -= size
+            if lost is None:
+                self.delivered += items
+            else:
+                self.lost += items
+                self.drop(lost, items)
+            self.changed.notify_all()
+
+    def drop(self, reason: str, items: int, error: BaseException | None = None) -> None:
+        """Count dropped items by reason."""
+        with self.changed:
+            self.dropped[reason] = self.dropped.get(reason, 0) + items
+            if error is not None:
+                self.note(reason, error)
+
+    def note(self, where: str, error: BaseException) -> None:
+        """Keep the last error for whoever asks."""
+        self.last_error = f"{where}: {type(error).__name__}: {error}"
+
+    def wait_empty(self, timeout: float) -> bool:
+        """Wait until nothing is held, at most `timeout` seconds."""
+        with self.changed:
+            return self.changed.wait_for(lambda: self.items == 0, timeout)
+
+    def write_off(self) -> None:
+        """End: count whatever is still held as dropped; later news about it changes nothing."""
+        with self.changed:
+            if self.items:
+                self.lost += self.items
+                self.drop("closed", self.items)
+            self.items = self.bytes = 0
+            self.refusing = self._written_off = True
+            self.changed.notify_all()

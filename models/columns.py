@@ -1,0 +1,98 @@
+"""Telemetry as columns: what frames and single events both become before anything is computed.
+
+One row is one inference, one embedded input, or one labelled inference. All times are int64 microseconds UTC.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class Subject(NamedTuple):
+    """Whom a figure is about. `segment` is canonical JSON of the segment's keys, empty for all traffic."""
+
+    model: str
+    version: str
+    segment: str = ""
+
+
+class Categories(NamedTuple):
+    """A column of strings: `values[codes[i]]` is row i, code -1 is missing."""
+
+    codes: NDArray[np.int32]
+    values: tuple[str, ...]
+
+
+def _take(column: object, rows: NDArray[np.intp] | slice) -> object:
+    if column is None:
+        return None
+    if isinstance(column, Categories):
+        return Categories(column.codes[rows], column.values)
+    if isinstance(column, dict):
+        return {name: _take(part, rows) for name, part in column.items()}
+    return column[rows]  # type: ignore[index]
+
+
+@dataclass(slots=True, kw_only=True)
+class Columns:
+    """Rows of one subject: `offset` of the record each came in, `time` on the stream, `weight` = 1 / probability."""
+
+    offset: Ints
+    time: Ints
+    weight: Floats | None = None  # None: every row counts once
+
+    def __len__(self) -> int:
+        return len(self.time)
+
+    def take(self, rows: NDArray[np.intp] | slice) -> Self:
+        """The same columns with only `rows`."""
+        return type(self)(**{name: _take(getattr(self, name), rows) for name in self.names()})
+
+    @classmethod
+    def names(cls) -> Iterator[str]:
+        """Names of all columns."""
+        return iter(cls.__dataclass_fields__)
+
+
+@dataclass(slots=True, kw_only=True)
+class Inferences(Columns):
+    """Inference events. `scores` is (n, k) with one class name per column; a NaN feature is missing or broken."""
+
+    numeric: dict[str, Floats] = field(default_factory=dict)
+    missing: dict[str, NDArray[np.bool_]] = field(default_factory=dict)  # rows of a numeric feature that are null
+    categorical: dict[str, Categories] = field(default_factory=dict)
+    scores: NDArray[np.float32] | None = None
+    label: Categories | None = None
+    value: Floats | None = None
+    latency_ms: Floats | None = None
+    failed: NDArray[np.bool_] | None = None  # status 400 and above
+    abstained: NDArray[np.bool_] | None = None
+    live: NDArray[np.bool_] | None = None  # False: shadow or holdout, counted apart
+    capped: NDArray[np.bool_] | None = None  # the clock of the sender is absurd
+    id_hash: NDArray[np.uint64] | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Embedded(Columns):
+    """Sampled inputs after the embedder: `embedding` is (n, d) float32."""
+
+    embedding: NDArray[np.float32]
+    capped: NDArray[np.bool_] | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Outcomes(Columns):
+    """Late ground truth: `time` is the label's, `event_time` that of the inference it is about."""
+
+    event_time: Ints
+    correct: NDArray[np.bool_]
+    truth: Categories
+    confidence: Floats
+    feedback: NDArray[np.bool_]  # biased evidence, counted apart from audits
+    capped: NDArray[np.bool_] | None = None

@@ -1,0 +1,266 @@
+"""The profile of one subject in one window: everything the estimators need, in a bounded set of integers.
+
+Integers, because integer sums are associative: partitions, batches and replays may add in any order and arrive at
+the same bits. Reals are therefore added in fixed point: WEIGHT for shares of an event, UNIT for sums of reals.
+A profile is mergeable (`merge`), so windows can be joined and partitions added up.
+"""
+
+from typing import Any, Self
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from models.columns import Categories, Embedded, Floats, Inferences, Ints, Outcomes
+from models.quality import top_confidence
+from models.reference import GENERIC_EDGES, EmbeddingReference, NumericFeature, Reference
+
+WEIGHT = 1 << 16  # fixed point of weights: an event sampled with probability 1 adds WEIGHT
+UNIT = 1 << 16  # fixed point of standardised values and confidences
+CLIP = 1e3  # a standardised value beyond this says no more than this
+MAX_FEATURES, MAX_CATEGORIES = 200, 256
+OTHER = "__other__"  # categories beyond the bound
+FORMAT = 1
+
+# Latency in ms, four bins per factor of two from 1/16 ms to about 18 minutes.
+LATENCY_EDGES = np.array([2.0 ** (k / 4) for k in range(-16, 81)])
+CONFIDENCE_EDGES = np.linspace(0.0, 1.0, 65)[1:-1]
+_UNDESCRIBED = NumericFeature()
+
+
+class Profile:
+    """Counts, histograms, sums and categories, each by name; all values are integers."""
+
+    __slots__ = ("categories", "counts", "histograms", "sums")
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self.histograms: dict[str, Ints] = {}
+        self.sums: dict[str, Ints] = {}
+        self.categories: dict[str, dict[str, int]] = {}
+
+    @property
+    def n(self) -> int:
+        """Inference events, each counted once whatever its weight."""
+        return self.counts.get("n", 0)
+
+    def count(self, name: str, by: int) -> None:
+        """Add to one counter."""
+        if by:
+            self.counts[name] = self.counts.get(name, 0) + int(by)
+
+    # -- adding ------------------------------------------------------------------------------------------
+
+    def add(self, columns: Inferences | Embedded | Outcomes, reference: Reference) -> None:
+        """Add rows, measured on the grids of `reference`."""
+        if columns.__class__ is Inferences:
+            self._add_inferences(columns, reference)
+        elif isinstance(columns, Embedded):
+            self._add_embedded(columns, reference)
+        elif isinstance(columns, Outcomes):
+            self._add_outcomes(columns)
+
+    def _add_inferences(self, rows: Inferences, reference: Reference) -> None:
+        if rows.live is not None and not rows.live.all():
+            self.count("not_live", int((~rows.live).sum()))
+            rows = rows.take(np.flatnonzero(rows.live))
+        self.count("n", len(rows))
+        weight = None if rows.weight is None else np.rint(rows.weight * WEIGHT).astype(np.int64)
+        self.count("weight", len(rows) * WEIGHT if weight is None else int(weight.sum()))
+        for name in ("failed", "abstained", "capped"):
+            flags = getattr(rows, name)
+            if flags is not None:
+                self.count(name, int(flags.sum()))
+        self._add_numeric(rows, weight, reference)
+        for name, column in rows.categorical.items():
+            if self._admit(name):
+                self._add_categories(f"feature.{name}", column, weight)
+        if rows.latency_ms is not None:
+            self._histogram("latency_ms", np.searchsorted(LATENCY_EDGES, rows.latency_ms), len(LATENCY_EDGES) + 1, weight)
+        self._add_outputs(rows, weight, reference)
+
+    def _admit(self, name: str) -> bool:
+        """Bounded number of features: the first MAX_FEATURES names are kept, values of others only counted."""
+        key = f"feature.{name}"
+        known = key in self.histograms or key in self.categories
+        if known or len(self.histograms) + len(self.categories) < MAX_FEATURES:
+            return True
+        self.count("features_beyond_bound", 1)
+        return False
+
+    def _add_numeric(self, rows: Inferences, weight: Ints | None, reference: Reference) -> None:
+        names = [name for name in rows.numeric if self._admit(name)]
+        if not names:
+            return
+        described = [reference.numeric.get(name, _UNDESCRIBED) for name in names]
+        values = np.stack([rows.numeric[name] for name in names])
+        finite = np.isfinite(values)
+        clean = bool(finite.all())
+        for i, (name, feature) in enumerate(zip(names, described, strict=True)):
+            bins = np.searchsorted(feature.edges, values[i])
+            size = len(feature.edges) + 1
+            if not clean and not finite[i].all():
+                missing = rows.missing.get(name)
+                # The two last bins: null, and not finite although present.
+                bins = np.where(finite[i], bins, size + 1 if missing is None else np.where(missing, size, size + 1))
+            self._histogram(f"feature.{name}", bins, size + 2, weight)
+        mean = np.array([[f.mean] for f in described])
+        scale = np.array([[f.sd or 1.0] for f in described])
+        z = np.clip((np.where(finite, values, mean) - mean) / scale, -CLIP, CLIP)
+        first, second = _fixed(z, weight), _fixed(z * z, weight)
+        for i, name in enumerate(names):
+            self._sum(f"feature.{name}", np.array([first[i], second[i]]))
+
+    def _add_outputs(self, rows: Inferences, weight: Ints | None, reference: Reference) -> None:
+        if rows.label is not None:
+            self._add_categories("label", rows.label, weight)
+        if rows.value is not None:
+            self._histogram("value", np.searchsorted(GENERIC_EDGES, rows.value), len(GENERIC_EDGES) + 1, weight)
+        if rows.scores is None:
+            return
+        calibration = reference.calibration
+        confidence = top_confidence(rows.scores, calibration.temperature if calibration else 1.0)
+        usable = np.isfinite(confidence)
+        for flags in (rows.failed, rows.abstained):
+            if flags is not None:
+                usable &= ~flags
+        if not usable.all():
+            self.count("scores_unusable", int((~usable).sum()))
+            confidence = confidence[usable]
+            weight = None if weight is None else weight[usable]
+        self.count("scored", len(confidence) * WEIGHT if weight is None else int(weight.sum()))
+        threshold = calibration.atc_threshold if calibration else None
+        above = confidence > (1.0 if threshold is None else threshold)
+        self._sum("confidence", np.array([_fixed(confidence, weight), _fixed(above.astype(np.float64), weight)]))
+        self._histogram("confidence", np.searchsorted(CONFIDENCE_EDGES, confidence), len(CONFIDENCE_EDGES) + 1, weight)
+
+    def _add_embedded(self, rows: Embedded, reference: Reference) -> None:
+        self.count("n_input", len(rows))
+        if rows.capped is not None:
+            self.count("capped", int(rows.capped.sum()))
+        weight = None if rows.weight is None else np.rint(rows.weight * WEIGHT).astype(np.int64)
+        self.count("input_weight", len(rows) * WEIGHT if weight is None else int(weight.sum()))
+        known = reference.embedding
+        if known is None or len(known.mean) != rows.embedding.shape[1]:
+            self.count("embedding_without_reference", len(rows))
+            return
+        z = standardised(rows.embedding, known)
+        self._sum("embedding", _fixed(z.T, weight))
+        distance = np.sqrt(np.mean(z * z, axis=1))
+        self._histogram("embedding", np.searchsorted(known.edges, distance), len(known.edges) + 1, weight)
+
+    def _add_outcomes(self, rows: Outcomes) -> None:
+        kinds = (("audit", ~rows.feedback), ("feedback", rows.feedback))
+        if rows.capped is not None:
+            self.count("capped", int(rows.capped.sum()))
+        weight = np.ones(len(rows)) if rows.weight is None else rows.weight
+        for kind, chosen in kinds:
+            if not chosen.any():
+                continue
+            w = np.rint(weight[chosen] * WEIGHT).astype(np.int64)
+            right = rows.correct[chosen]
+            self.count(f"{kind}.n", int(chosen.sum()))
+            self.count(f"{kind}.n_correct", int(right.sum()))
+            self.count(f"{kind}.weight", int(w.sum()))
+            self.count(f"{kind}.weight_correct", int(w[right].sum()))
+            self.count(f"{kind}.weight_squared", int(np.rint((weight[chosen] ** 2) * WEIGHT).sum()))
+            if kind == "audit":
+                self._sum("audit.confidence", np.array([_fixed(np.nan_to_num(rows.confidence[chosen]), w)]))
+                self._add_categories("truth", Categories(rows.truth.codes[chosen], rows.truth.values), w)
+
+    def _histogram(self, name: str, bins: NDArray[Any], size: int, weight: Ints | None) -> None:
+        if weight is None:
+            counts = np.bincount(bins, minlength=size).astype(np.int64) * WEIGHT
+        else:
+            # Sums of integers below 2^53 are exact in the float64 that bincount uses for weights.
+            counts = np.bincount(bins, weights=weight.astype(np.float64), minlength=size).astype(np.int64)
+        self._into(self.histograms, name, counts)
+
+    def _sum(self, name: str, values: Ints) -> None:
+        self._into(self.sums, name, values)
+
+    def _into(self, table: dict[str, Ints], name: str, values: Ints) -> None:
+        have = table.get(name)
+        if have is None:
+            table[name] = values
+        elif len(have) == len(values):
+            table[name] = have + values
+        else:
+            # Another reference was in force when the first was made: what cannot be compared is not mixed in.
+            self.count("grid_changed", 1)
+
+    def _add_categories(self, name: str, column: Categories, weight: Ints | None) -> None:
+        table = self.categories.setdefault(name, {})
+        codes = np.where(column.codes < 0, len(column.values), column.codes)
+        weights = None if weight is None else weight.astype(np.float64)
+        totals = np.bincount(codes, weights=weights, minlength=len(column.values) + 1).astype(np.int64)
+        if weight is None:
+            totals = totals * WEIGHT
+        for value, total in zip((*column.values, None), totals.tolist(), strict=True):
+            if total:
+                _put(table, "__missing__" if value is None else value, total)
+
+    # -- merging and the wire ----------------------------------------------------------------------------
+
+    def merge(self, other: "Profile") -> Self:
+        """Add `other` into this one and return it; the result does not depend on the order of merging."""
+        for name, value in other.counts.items():
+            self.counts[name] = self.counts.get(name, 0) + value
+        for mine, theirs in ((self.histograms, other.histograms), (self.sums, other.sums)):
+            for key, values in theirs.items():
+                self._into(mine, key, values)
+        for name, table in other.categories.items():
+            mine_table = self.categories.setdefault(name, {})
+            for value, total in sorted(table.items()):
+                _put(mine_table, value, total)
+        return self
+
+    def encode(self) -> dict[str, Any]:
+        """Plain builtins for msgpack: arrays as little-endian int64 bytes."""
+        return {
+            "format": FORMAT,
+            "counts": self.counts,
+            "histograms": {k: v.astype("<i8").tobytes() for k, v in self.histograms.items()},
+            "sums": {k: v.astype("<i8").tobytes() for k, v in self.sums.items()},
+            "categories": self.categories,
+        }
+
+    @classmethod
+    def decode(cls, body: dict[str, Any]) -> "Profile":
+        """The inverse of `encode`. Raises ValueError for a format this version does not know."""
+        if body.get("format") != FORMAT:
+            raise ValueError(f"profile format {body.get('format')!r} is not {FORMAT}; upgrade the worker that reads it")
+        profile = cls()
+        profile.counts = {str(k): int(v) for k, v in body["counts"].items()}
+        profile.histograms = {k: np.frombuffer(v, "<i8").astype(np.int64) for k, v in body["histograms"].items()}
+        profile.sums = {k: np.frombuffer(v, "<i8").astype(np.int64) for k, v in body["sums"].items()}
+        profile.categories = {k: {str(c): int(w) for c, w in v.items()} for k, v in body["categories"].items()}
+        return profile
+
+    def pack(self) -> bytes:
+        """The profile as msgpack bytes."""
+        return msgspec.msgpack.encode(self.encode())
+
+    @classmethod
+    def unpack(cls, body: bytes) -> "Profile":
+        """The inverse of `pack`."""
+        return cls.decode(msgspec.msgpack.decode(body))
+
+
+def standardised(embedding: NDArray[np.float32], known: EmbeddingReference) -> Floats:
+    """(n, d) embeddings in units of the reference's spread, clipped."""
+    sd = np.array(known.sd)
+    scale = np.maximum(sd, 1e-3 * sd.max() if len(sd) and sd.max() > 0 else 1.0)
+    return np.clip((embedding - np.array(known.mean)) / scale, -CLIP, CLIP)
+
+
+def _fixed(values: NDArray[Any], weight: Ints | None) -> Any:
+    """Fixed-point sum over the last axis; each row is rounded by itself, so the sum has one value only."""
+    if weight is None:
+        return np.rint(values * UNIT).astype(np.int64).sum(axis=-1)
+    return np.rint(values * (weight / WEIGHT) * UNIT).astype(np.int64).sum(axis=-1)
+
+
+def _put(table: dict[str, int], value: str, total: int) -> None:
+    key = value if value in table or len(table) < MAX_CATEGORIES else OTHER
+    table[key] = table.get(key, 0) + total

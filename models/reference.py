@@ -1,0 +1,224 @@
+"""What a model was accepted on, compiled from its descriptors into what the workers need.
+
+The descriptors are for people; a `Reference` is the same facts as numbers: the window, the threshold,
+the histograms of the training data on a fixed quantile grid, the calibration, the embedding profile.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from models.quality import Calibration
+from models.units import DAY_US, duration_us
+
+# Reference grid of a numeric feature nobody described: powers of two on both sides of zero.
+_POWERS = [2.0**k for k in range(-16, 33, 2)]
+GENERIC_EDGES: tuple[float, ...] = (*(-p for p in reversed(_POWERS)), 0.0, *_POWERS)
+
+
+class NumericFeature(msgspec.Struct, frozen=True):
+    """A numeric field: `shares[i]` of the reference lies in (edges[i-1], edges[i]], open at both ends."""
+
+    edges: tuple[float, ...] = GENERIC_EDGES
+    shares: tuple[float, ...] = ()
+    mean: float = 0.0
+    sd: float = 1.0
+    n: int = 0
+    unit: str = ""
+    missing: float = 0.0
+
+
+class CategoricalFeature(msgspec.Struct, frozen=True):
+    """A categorical field and the share of each declared category."""
+
+    shares: dict[str, float] = {}
+    n: int = 0
+    missing: float = 0.0
+
+
+class EmbeddingReference(msgspec.Struct, frozen=True):
+    """Mean and sd per dimension of the reference embeddings, and the distribution of their distances.
+
+    The distance of one embedding is sqrt(mean(((e - mean) / scale)^2)), scale = sd floored at a thousandth
+    of the largest sd: a diagonal Mahalanobis distance per dimension, without unit.
+    """
+
+    mean: tuple[float, ...]
+    sd: tuple[float, ...]
+    n: int
+    edges: tuple[float, ...]
+    shares: tuple[float, ...]
+
+
+class ModelFile(msgspec.Struct, frozen=True):
+    """Where the ONNX file of this version is, what it must hash to, and which tensors are read."""
+
+    path: str
+    sha256: str
+    embedding: str
+    scores: str = ""
+
+
+class Reference(msgspec.Struct, frozen=True):
+    """Everything the workers know about one model version. `registered` False means: nobody described it."""
+
+    model: str
+    version: str
+    registered: bool = True
+    digest: str = ""
+    window_us: int = DAY_US // 24
+    lateness_us: int = DAY_US // 288
+    lead_time_us: int = 3 * DAY_US
+    metric: str = "accuracy"
+    threshold: float | None = None
+    cost_retrain: float = 1.0
+    cost_degraded_per_day: float = 1.0
+    minimum_n: int = 50
+    owner: str = ""
+    numeric: dict[str, NumericFeature] = {}
+    categorical: dict[str, CategoricalFeature] = {}
+    classes: dict[str, float] = {}
+    confusion: dict[str, dict[str, float]] = {}
+    n: int = 0
+    calibration: Calibration | None = None
+    embedding: EmbeddingReference | None = None
+    file: ModelFile | None = None
+
+
+def unregistered(model: str, version: str, *, window_us: int, lateness_us: int) -> Reference:
+    """The stand-in for a model nobody described: its traffic is counted, nothing is promised about it."""
+    return Reference(
+        model=model, version=version, registered=False, window_us=window_us, lateness_us=lateness_us, minimum_n=1
+    )
+
+
+def compile_reference(descriptors: Mapping[str, Mapping[str, Any]], digest: str = "") -> Reference:
+    """A Reference from the eight descriptors, keyed by kind (`trained_model`, `training_data`, …).
+
+    Absent facts stay unknown. Raises ValueError naming the descriptor and the field that cannot be read.
+    """
+    model = descriptors.get("trained_model", {})
+    name, version = str(model.get("model_name") or ""), str(model.get("model_version") or "")
+    if not name or not version:
+        raise ValueError("trained_model: model_name and model_version are needed to tell which events it describes")
+    system = _own(descriptors, "system_context")
+    data = _own(descriptors, "training_data")
+    features = _section(data, "features", "training_data.bestbefore.features")
+    metric = _quality_metric(model)
+    return Reference(
+        model=name,
+        version=version,
+        digest=digest,
+        window_us=_duration(system, "window", DAY_US // 24),
+        lateness_us=_duration(system, "lateness", DAY_US // 288),
+        lead_time_us=_duration(system, "lead_time", 3 * DAY_US),
+        metric=str(metric.get("metric", "accuracy")).lower(),
+        threshold=_fraction(metric.get("threshold")),
+        cost_retrain=float(system.get("cost_retrain", 1.0)),
+        cost_degraded_per_day=float(system.get("cost_degraded_per_day", 1.0)),
+        minimum_n=int(_own(descriptors, "trained_model").get("minimum_n", 50)),
+        owner=str(system.get("owner", "")),
+        numeric={k: _numeric(k, v) for k, v in features.items() if v.get("type") == "number"},
+        categorical={k: _categorical(v) for k, v in features.items() if v.get("type") == "category"},
+        classes={str(k): float(v) for k, v in (data.get("classes") or {}).items()},
+        confusion={str(t): {str(p): float(c) for p, c in row.items()} for t, row in (data.get("confusion") or {}).items()},
+        n=int((data.get("calibration") or {}).get("n", 0)),
+        calibration=Calibration.from_descriptor(data["calibration"]) if data.get("calibration") else None,
+        embedding=_embedding(data["embedding"]) if (data.get("embedding") or {}).get("mean") else None,
+        file=_file(_own(descriptors, "trained_model")),
+    )
+
+
+def _own(descriptors: Mapping[str, Mapping[str, Any]], kind: str) -> Mapping[str, Any]:
+    return _section(descriptors.get(kind, {}), "bestbefore", f"{kind}.bestbefore")
+
+
+def _section(parent: Mapping[str, Any], key: str, path: str) -> Mapping[str, Any]:
+    value = parent.get(key) or {}
+    if not isinstance(value, Mapping):
+        raise ValueError(f"{path}: expected keys and values, found {type(value).__name__}")
+    return value
+
+
+def _duration(section: Mapping[str, Any], key: str, default: int) -> int:
+    if key not in section:
+        return default
+    try:
+        value = duration_us(section[key])
+    except ValueError as error:
+        raise ValueError(f"system_context.bestbefore.{key}: {error}") from None
+    if value <= 0 and key != "lateness":
+        raise ValueError(f"system_context.bestbefore.{key}: must be longer than zero, is {section[key]!r}")
+    return value
+
+
+def _quality_metric(model: Mapping[str, Any]) -> Mapping[str, Any]:
+    metrics = [m for m in model.get("algorithm_metrics") or [] if isinstance(m, Mapping)]
+    return next((m for m in metrics if str(m.get("metric", "")).lower() == "accuracy"), metrics[0] if metrics else {})
+
+
+def _fraction(value: object) -> float | None:
+    """0.85 and 85 (percent) are the same threshold; accuracy is a share."""
+    if not isinstance(value, int | float):
+        return None
+    return float(value) / 100 if value > 1 else float(value)
+
+
+def _quantiles(path: str, declared: Mapping[Any, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Strictly increasing edges and the reference share of each bin; ties are merged into one edge."""
+    points = sorted((float(p), float(q)) for p, q in declared.items())
+    edges: list[float] = []
+    below: list[float] = []
+    for probability, value in points:
+        if edges and value < edges[-1]:
+            raise ValueError(f"{path}: quantiles must not decrease, but {value} follows {edges[-1]}")
+        if edges and value == edges[-1]:
+            below[-1] = probability
+            continue
+        edges.append(value)
+        below.append(probability)
+    shares = np.diff([0.0, *below, 1.0])
+    return tuple(edges), tuple(float(s) for s in shares)
+
+
+def _numeric(name: str, section: Mapping[str, Any]) -> NumericFeature:
+    edges, shares = GENERIC_EDGES, ()
+    if section.get("quantiles"):
+        edges, shares = _quantiles(f"training_data.bestbefore.features.{name}.quantiles", section["quantiles"])
+    return NumericFeature(
+        edges=edges,
+        shares=shares,
+        mean=float(section.get("mean", 0.0)),
+        sd=float(section.get("sd") or 1.0),
+        n=int(section.get("n", 0)),
+        unit=str(section.get("unit", "")),
+        missing=float(section.get("missing", 0.0)),
+    )
+
+
+def _categorical(section: Mapping[str, Any]) -> CategoricalFeature:
+    shares = {str(k): float(v) for k, v in (section.get("categories") or {}).items()}
+    return CategoricalFeature(shares=shares, n=int(section.get("n", 0)), missing=float(section.get("missing", 0.0)))
+
+
+def _embedding(section: Mapping[str, Any]) -> EmbeddingReference:
+    path = "training_data.bestbefore.embedding"
+    mean, sd = (tuple(float(v) for v in section.get(key) or ()) for key in ("mean", "sd"))
+    if len(mean) != len(sd):
+        raise ValueError(f"{path}: mean has {len(mean)} dimensions and sd {len(sd)}; they must agree")
+    edges, shares = _quantiles(f"{path}.distance_quantiles", section.get("distance_quantiles") or {})
+    return EmbeddingReference(mean=mean, sd=sd, n=int(section.get("n", 0)), edges=edges, shares=shares)
+
+
+def _file(section: Mapping[str, Any]) -> ModelFile | None:
+    if not section.get("file"):
+        return None
+    outputs = section.get("outputs") or {}
+    return ModelFile(
+        path=str(section["file"]),
+        sha256=str(section.get("digest", "")).removeprefix("sha256:"),
+        embedding=str(outputs.get("embedding", "embedding")),
+        scores=str(outputs.get("scores", "")),
+    )

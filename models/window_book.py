@@ -1,0 +1,258 @@
+"""Open event-time windows of one source partition: which window a row belongs to, and when a window closes.
+
+A function of the log alone. The running maximum of event time before a record decides whether its rows are late, so a
+partition read again from its frontier opens and closes the same windows with the same rows. Only two things come from
+outside, and both are written down with the commit: the clock in force at the frontier, and the cuts that closed an idle
+partition by the wall clock.
+
+Windows are keyed (subject, event window, arrival window). A row that comes in time has both equal. A late row waits
+under the window that was open when it came; a label always does, with its inference's window as event window.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from models.columns import Embedded, Inferences, Ints, Outcomes, Subject
+from models.profile import Profile
+from models.reference import Reference
+
+Rows = Inferences | Embedded | Outcomes
+Hold = tuple[int, tuple[int, int]]  # an offset that is still needed, and the clock in force before it
+NEVER = -(1 << 62)  # before every time
+RETIRE_AFTER = 3  # empty windows for which a subject goes on reporting
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """After record `offset`, windows that end by `time` were closed by the wall clock."""
+
+    offset: int
+    time: int
+
+
+class Clock(msgspec.Struct):
+    """Progress of a partition in event time: the newest credible time seen, and the floor set by cuts."""
+
+    newest: int = NEVER
+    cut: int = NEVER
+    cuts: list[Cut] = []  # those that lie at or after the offset this clock was saved with
+
+
+class Key(NamedTuple):
+    """A window of a subject: starts of event and arrival window, and their common length, in microseconds."""
+
+    subject: Subject
+    start: int
+    arrival: int
+    length: int
+
+    @property
+    def closes(self) -> int:
+        """The event time that must have passed before this window is complete."""
+        return self.arrival + self.length
+
+
+@dataclass(slots=True)
+class Open:
+    """A window not yet complete; `offset` is its first record's, `clock` what was in force before that record."""
+
+    offset: int
+    clock: tuple[int, int]
+    profile: Profile = field(default_factory=Profile)
+
+
+class Closed(NamedTuple):
+    """What leaves the book: a complete window, or (profile None) only the news of how far a subject has come."""
+
+    key: Key
+    profile: Profile | None
+    watermark: int
+    retired: bool = False
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows in offset order, split by subject: `groups` hold row numbers into `offset` and `time`."""
+
+    offset: Ints
+    time: Ints
+    received: Ints  # time the broker stamped the record with
+    groups: list[tuple[Subject, Rows, Ints | slice]]
+    last: int  # offset of the last record, also when it had no usable row
+
+
+class WindowBook:
+    """The open windows of one partition.
+
+    `reference_of` gives the reference of a subject's model version: window, lateness and grids.
+    `skew_us` and `age_us` bound credible times around the broker's stamp; others are capped and counted.
+    """
+
+    def __init__(
+        self,
+        reference_of: Callable[[str, str], Reference],
+        clock: Clock,
+        *,
+        skew_us: int = 300_000_000,
+        age_us: int = 400 * 86_400_000_000,
+    ) -> None:
+        self._reference_of = reference_of
+        self._skew, self._age = skew_us, age_us
+        self._windows: dict[Key, Open] = {}
+        self._seen: dict[Subject, int] = {}  # subject -> end of its newest window with rows
+        self._told: dict[Subject, int] = {}  # subject -> watermark last published
+        self.clock = Clock(clock.newest, clock.cut, [])
+        self._ahead = sorted(clock.cuts, key=lambda c: c.offset)  # cuts made before a crash, to be made again
+        self.newest_offset = -1
+
+    # -- rows in -----------------------------------------------------------------------------------------
+
+    def add(self, batch: Batch) -> None:
+        """Add rows that follow, in the log, all rows added before."""
+        if len(batch.offset):
+            before, cut, capped = self._advance(batch)
+            for subject, rows, where in batch.groups:
+                bad = capped[where]
+                if bad.any():
+                    rows.capped = bad
+                    rows.time = batch.time[where]
+                self._place(subject, rows, before[where], cut[where])
+        self.newest_offset = batch.last
+        self._repeat_cuts(batch.last)
+
+    def _advance(self, batch: Batch) -> tuple[Ints, Ints, np.ndarray]:
+        """Move the clock over the batch; returns, per row, the clock before its record, and which times were capped."""
+        time, offset = batch.time, batch.offset
+        starts = np.flatnonzero(np.concatenate(([True], offset[1:] != offset[:-1])))
+        capped = (time > batch.received + self._skew) | (time < batch.received - self._age)
+        credible = np.where(capped, NEVER, time)
+        highest = np.maximum.reduceat(credible, starts)
+        running = np.maximum.accumulate(np.concatenate(([self.clock.newest], highest)))
+        per_record = np.diff(np.concatenate((starts, [len(offset)])))
+        before = np.repeat(running[:-1], per_record)
+        if capped.any():
+            # An absurd clock says nothing: such rows count where the stream is, or where the broker stood.
+            stand_in = np.where(before == NEVER, batch.received, before)
+            batch.time = np.where(capped, stand_in, time)
+        self.clock.newest = int(running[-1])
+        cut = np.full(len(offset), self.clock.cut, dtype=np.int64)
+        for made in self._ahead:
+            cut[offset > made.offset] = np.maximum(cut[offset > made.offset], made.time)
+        return before, cut, capped
+
+    def _repeat_cuts(self, upto: int) -> None:
+        while self._ahead and self._ahead[0].offset <= upto:
+            made = self._ahead.pop(0)
+            self.clock.cut = max(self.clock.cut, made.time)
+            self.clock.cuts.append(made)
+
+    def _place(self, subject: Subject, rows: Rows, before: Ints, cut: Ints) -> None:
+        reference = self._reference_of(subject.model, subject.version)
+        length = reference.window_us
+        own = rows.time // length * length
+        closed = np.maximum(before - reference.lateness_us, cut)
+        late = own + length <= closed
+        arrival = np.where(late, closed // length * length, own) if late.any() else own
+        event = rows.event_time // length * length if isinstance(rows, Outcomes) else own
+        for chosen, start, landed in _runs(event, arrival):
+            part = rows if chosen is None else rows.take(chosen)
+            first = 0 if chosen is None else int(chosen[0])
+            key = Key(subject, start, landed, length)
+            window = self._windows.get(key)
+            if window is None:
+                window = Open(int(rows.offset[first]), (int(before[first]), int(cut[first])))
+                self._windows[key] = window
+            window.profile.add(part, reference)
+            if landed != start and not isinstance(rows, Outcomes):
+                window.profile.count("late", len(part))
+            self._seen[subject] = max(self._seen.get(subject, NEVER), key.closes)
+
+    # -- windows out -------------------------------------------------------------------------------------
+
+    def watermark(self, subject: Subject) -> int:
+        """Event time up to which this partition has told everything about `subject`."""
+        lateness = self._reference_of(subject.model, subject.version).lateness_us
+        return max(self.clock.newest - lateness, self.clock.cut)
+
+    def close(self) -> list[Closed]:
+        """Take out, in order, the windows that are complete and the news of subjects without one."""
+        marks = {subject: self.watermark(subject) for subject in self._seen}
+        keys = [key for key in self._windows if key.closes <= marks[key.subject]]
+        keys.sort(key=lambda k: (k.closes, k.start, k.subject))
+        # Only the last of several windows that close together may say that this time has passed.
+        last = {(key.subject, key.closes): key for key in keys}
+        done = [
+            Closed(key, self._windows.pop(key).profile, key.closes if last[key.subject, key.closes] == key else key.arrival)
+            for key in keys
+        ]
+        for key in keys:
+            self._told[key.subject] = key.closes
+        return done + list(self._news(marks))
+
+    def _news(self, marks: dict[Subject, int]) -> Iterator[Closed]:
+        for subject, mark in marks.items():
+            length = self._reference_of(subject.model, subject.version).window_us
+            passed = max(mark, self._seen[subject] - 2 * length) // length * length
+            told = self._told.get(subject)
+            if told is not None and passed <= told:
+                continue
+            retired = mark - self._seen[subject] >= RETIRE_AFTER * length
+            self._told[subject] = passed
+            if retired:
+                del self._seen[subject], self._told[subject]
+            yield Closed(Key(subject, passed - length, passed - length, length), None, passed, retired)
+
+    def cut(self, now: int) -> Cut | None:
+        """Decide to close, by the wall clock, every open window that ended by `now`; None if there is none.
+
+        The caller makes the cut durable and then calls `apply`.
+        """
+        ends = [key.closes for key in self._windows if key.closes <= now]
+        return Cut(self.newest_offset, max(ends)) if ends else None
+
+    def apply(self, cut: Cut) -> None:
+        """Close windows up to a cut that is durable now."""
+        self.clock.cut = max(self.clock.cut, cut.time)
+        self.clock.cuts.append(cut)
+
+    @property
+    def now(self) -> tuple[int, int]:
+        """The clock in force before the next record: newest time and cut."""
+        return self.clock.newest, self.clock.cut
+
+    def due(self) -> bool:
+        """Whether `close` would return a complete window."""
+        return any(key.closes <= self.watermark(key.subject) for key in self._windows)
+
+    def frontier(self, holds: Iterable[Hold] = ()) -> tuple[int, Clock]:
+        """Offset below which nothing is needed any more, with the clock to start again from there.
+
+        `holds` are records needed for other reasons than an open window.
+        """
+        needed = [*((w.offset, w.clock) for w in self._windows.values()), *holds]
+        if not needed:
+            return self.newest_offset + 1, Clock(self.clock.newest, self.clock.cut, list(self._ahead))
+        offset, clock = min(needed)
+        self.clock.cuts = [c for c in self.clock.cuts if c.offset >= offset]
+        return offset, Clock(*clock, [*self.clock.cuts, *self._ahead])
+
+    def subjects(self) -> list[Subject]:
+        """The subjects that report here."""
+        return sorted(self._seen)
+
+    def __len__(self) -> int:
+        return len(self._windows)
+
+
+def _runs(event: Ints, arrival: Ints) -> Iterator[tuple[np.ndarray | None, int, int]]:
+    """Row numbers of each (event window, arrival window); None for the whole, which is the usual case."""
+    if event.min() == event.max() and arrival.min() == arrival.max():
+        yield None, int(event[0]), int(arrival[0])
+        return
+    pairs, which = np.unique(np.stack((event, arrival), axis=1), axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    for i, (start, landed) in enumerate(pairs.tolist()):
+        yield np.flatnonzero(which == i), start, landed

@@ -1,0 +1,310 @@
+"""Frames: thousands of inference events in one record, as an Arrow IPC stream.
+
+The columns are those of a single event: `id`, `time`, `model`, `version`, `features.<name>`, `segment.<name>`,
+`scores` (fixed-size list, class names as JSON under `classes` in the schema metadata), `label`, `value`, …
+"""
+
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from bestbefore_client.sampling import u64_many
+from numpy.typing import NDArray
+
+from models.columns import Categories, Inferences, Subject
+from streams.errors import Invalid, Undecodable
+from streams.records import RESERVED_FIELDS, segment_key
+
+MAX_ROWS, MAX_COLUMNS = 100_000, 1_000
+_REQUIRED = ("id", "time", "model", "version")
+
+
+class Decoded(NamedTuple):
+    """A frame as columns: `rows` of all events, row numbers per subject, and what predictions are kept from."""
+
+    rows: Inferences
+    subjects: list[tuple[Subject, NDArray[np.int64] | slice]]
+    table: pa.RecordBatch
+    classes: tuple[str, ...]
+    rejected: pa.RecordBatch | None  # rows without a required field
+
+
+def decode_frame(value: bytes, offset: int) -> Decoded:
+    """Decode and validate one frame.
+
+    Raises Undecodable when the bytes are no Arrow stream or a column is broken, Invalid when a required column
+    is absent or has another type.
+    """
+    batch = _read(value)
+    batch, rejected = _split(batch)
+    schema = batch.schema
+    classes = _classes(schema)
+    size = batch.num_rows
+    columns: dict[str, Any] = {name: batch.column(i) for i, name in enumerate(schema.names)}
+    numeric, missing, categorical = _features(columns)
+    rows = Inferences(
+        offset=np.full(size, offset, dtype=np.int64),
+        time=_times(columns["time"]),
+        weight=_weight(columns.get("sampling")),
+        numeric=numeric,
+        missing=missing,
+        categorical=categorical,
+        scores=_matrix(columns.get("scores"), "scores"),
+        label=_label(columns, classes),
+        value=_floats(columns.get("value"), "value"),
+        latency_ms=_floats(columns.get("latency_ms"), "latency_ms"),
+        failed=_failed(columns.get("status")),
+        abstained=_flags(columns.get("abstained"), "abstained"),
+        live=_live(columns.get("served")),
+        id_hash=_hashes(columns["id"]),
+    )
+    _mark_without_output(rows)
+    return Decoded(rows, _subjects(columns, size), batch, classes, rejected)
+
+
+def _read(value: bytes) -> pa.RecordBatch:
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(value)) as reader:
+            batches = list(reader)
+        if len(batches) != 1:
+            raise Undecodable(f"a frame holds one record batch, this one has {len(batches)}")
+        batches[0].validate(full=True)
+    except (pa.ArrowInvalid, pa.ArrowException, OSError, ValueError) as error:
+        raise Undecodable(f"not an Arrow IPC stream with sound columns: {str(error)[:300]}") from None
+    if batches[0].num_rows > MAX_ROWS or batches[0].num_columns > MAX_COLUMNS:
+        raise Undecodable(
+            f"a frame may hold {MAX_ROWS} rows and {MAX_COLUMNS} columns, this one has "
+            f"{batches[0].num_rows} and {batches[0].num_columns}; send smaller frames"
+        )
+    return batches[0]
+
+
+def _split(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch | None]:
+    """Check the required columns; rows that lack one of their values are set apart."""
+    names = batch.schema.names
+    if len(set(names)) != len(names):
+        raise Invalid("frame: two columns have the same name")
+    bad = None
+    for name in _REQUIRED:
+        if name not in names:
+            raise Invalid(f"frame: required column {name!r} is absent; it has {', '.join(names[:20])}")
+        column = batch.column(name)
+        right = pa.types.is_timestamp(column.type) if name == "time" else _is_text(column.type)
+        if not right:
+            expected = "a timestamp with time zone" if name == "time" else "a string"
+            raise Invalid(f"frame: column {name!r} must be {expected}, is {column.type}")
+        if name == "time" and column.type.tz is None:
+            raise Invalid("frame: column 'time' has no time zone; write timestamps in UTC")
+        if column.null_count:
+            bad = column.is_null() if bad is None else pc.or_(bad, column.is_null())
+    if bad is None:
+        return batch, None
+    return batch.filter(pc.invert(bad)), batch.filter(bad)
+
+
+def frame_bytes(batch: pa.RecordBatch) -> bytes:
+    """The batch as a frame again, for the dead letters."""
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return sink.getvalue().to_pybytes()
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _classes(schema: pa.Schema) -> tuple[str, ...]:
+    text = (schema.metadata or {}).get(b"classes")
+    try:
+        return tuple(str(name) for name in json.loads(text)) if text else ()
+    except (ValueError, TypeError) as error:
+        raise Invalid(f"frame: schema metadata `classes` must be a JSON list of names: {error}") from None
+
+
+def _times(column: pa.Array) -> NDArray[np.int64]:
+    if column.type.unit != "us":
+        column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
+    return column.view(pa.int64()).to_numpy()
+
+
+def _numbers(kind: pa.DataType) -> bool:
+    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+
+
+def _floats(column: pa.Array | None, name: str) -> NDArray[np.float64] | None:
+    """float64, NaN where null."""
+    if column is None:
+        return None
+    if not _numbers(column.type):
+        raise Invalid(f"frame: column {name!r} must hold numbers, is {column.type}")
+    if pa.types.is_boolean(column.type) or (column.null_count and pa.types.is_integer(column.type)):
+        column = column.cast(pa.float64(), safe=False)
+    values: NDArray[Any] = column.to_numpy(zero_copy_only=False)
+    return values.astype(np.float64, copy=False)
+
+
+def _flags(column: pa.Array | None, name: str) -> NDArray[np.bool_] | None:
+    if column is None:
+        return None
+    if not pa.types.is_boolean(column.type):
+        raise Invalid(f"frame: column {name!r} must be boolean, is {column.type}")
+    flags: NDArray[np.bool_] = column.fill_null(False).to_numpy(zero_copy_only=False)
+    return flags if flags.any() else None
+
+
+def _failed(column: pa.Array | None) -> NDArray[np.bool_] | None:
+    status = _floats(column, "status")
+    if status is None:
+        return None
+    failed = status >= 400
+    return failed if failed.any() else None
+
+
+def _live(column: pa.Array | None) -> NDArray[np.bool_] | None:
+    if column is None:
+        return None
+    codes, values = _categories(column, "served")
+    live = np.array([*(value == "live" for value in values), True])
+    return live[codes]
+
+
+def _weight(column: pa.Array | None) -> NDArray[np.float64] | None:
+    """1 / probability; a probability outside (0, 1] is refused."""
+    rate = _floats(column, "sampling")
+    if rate is None:
+        return None
+    rate = np.where(np.isnan(rate), 1.0, rate)
+    if not ((rate > 0) & (rate <= 1)).all():
+        raise Invalid("frame: column 'sampling' holds a probability outside (0, 1]")
+    return None if (rate == 1.0).all() else 1.0 / rate
+
+
+def _matrix(column: pa.Array | None, name: str) -> NDArray[np.float32] | None:
+    """A fixed-size list column as (n, k), NaN rows where null."""
+    if column is None:
+        return None
+    if not pa.types.is_fixed_size_list(column.type) or not pa.types.is_floating(column.type.value_type):
+        raise Invalid(f"frame: column {name!r} must be a fixed-size list of floats, is {column.type}")
+    width = column.type.list_size
+    inner = column.values.slice(column.offset * width, len(column) * width)
+    matrix: NDArray[np.float32] = inner.to_numpy(zero_copy_only=False).reshape(len(column), width).astype(np.float32, copy=False)
+    if column.null_count:
+        matrix = matrix.copy()
+        matrix[column.is_null().to_numpy(zero_copy_only=False)] = np.nan
+    return matrix
+
+
+def _categories(column: pa.Array, name: str) -> Categories:
+    if not _is_text(column.type):
+        raise Invalid(f"frame: column {name!r} must be a string, is {column.type}")
+    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
+    codes = encoded.indices
+    codes = codes.fill_null(-1) if codes.null_count else codes
+    return Categories(codes.to_numpy().astype(np.int32, copy=False), tuple(encoded.dictionary.to_pylist()))
+
+
+def _label(columns: dict[str, Any], classes: tuple[str, ...]) -> Categories | None:
+    """The predicted label; the class of the highest score where only scores are sent."""
+    if "label" in columns:
+        return _categories(columns["label"], "label")
+    scores = _matrix(columns.get("scores"), "scores")
+    if scores is None:
+        return None
+    names = classes or tuple(str(i) for i in range(scores.shape[1]))
+    if len(names) != scores.shape[1]:
+        raise Invalid(f"frame: {len(names)} class names for {scores.shape[1]} scores")
+    broken = ~np.isfinite(scores).all(axis=1)
+    best = scores.argmax(axis=1).astype(np.int32)
+    best[broken] = -1
+    return Categories(best, names)
+
+
+def _features(columns: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Categories]]:
+    numeric, missing, categorical = {}, {}, {}
+    for name, column in columns.items():
+        if not name.startswith("features."):
+            continue
+        short = name[len("features.") :]
+        if _numbers(column.type):
+            numeric[short] = _floats(column, name)
+            if column.null_count:
+                missing[short] = column.is_null().to_numpy(zero_copy_only=False)
+        elif pa.types.is_null(column.type):
+            categorical[short] = Categories(np.full(len(column), -1, np.int32), ())
+        else:
+            categorical[short] = _categories(column, name)
+    return numeric, missing, categorical
+
+
+def _hashes(column: pa.Array) -> NDArray[np.uint64]:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if column.type != pa.large_string():
+        column = column.cast(pa.large_string())
+    _, offsets, data = column.buffers()
+    bounds = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1]
+    return u64_many(np.frombuffer(data or b"", np.uint8), bounds)
+
+
+def _mark_without_output(rows: Inferences) -> None:
+    """Where outputs are sent at all, an event that neither failed nor abstained and has none did fail."""
+    present = [p for p in (_has_scores(rows), _has_label(rows), _has_value(rows)) if p is not None]
+    if not present:
+        return
+    none = ~np.logical_or.reduce(present)
+    if rows.abstained is not None:
+        none &= ~rows.abstained
+    if none.any():
+        rows.failed = none if rows.failed is None else rows.failed | none
+
+
+def _has_scores(rows: Inferences) -> NDArray[np.bool_] | None:
+    return None if rows.scores is None else np.isfinite(rows.scores).all(axis=1)
+
+
+def _has_label(rows: Inferences) -> NDArray[np.bool_] | None:
+    return None if rows.label is None else rows.label.codes >= 0
+
+
+def _has_value(rows: Inferences) -> NDArray[np.bool_] | None:
+    return None if rows.value is None else np.isfinite(rows.value)
+
+
+def _subjects(columns: dict[str, Any], size: int) -> list[tuple[Subject, NDArray[np.int64] | slice]]:
+    """Row numbers of every model version, and of every segment of it besides."""
+    if not size:
+        return []
+    keys = [name for name in columns if name.startswith("segment.")]
+    if len(keys) > 8:
+        raise Invalid(f"frame: at most 8 segment keys, this one has {len(keys)}")
+    parts = [_categories(columns[name], name) for name in ("model", "version", *keys)]
+    if all(len(part.values) == 1 and (part.codes == 0).all() for part in parts):
+        combinations, which = [tuple(0 for _ in parts)], None
+    else:
+        table, inverse = np.unique(np.stack([p.codes for p in parts], axis=1), axis=0, return_inverse=True)
+        combinations, which = [tuple(row) for row in table.tolist()], inverse.reshape(-1)
+    found: dict[Subject, list[NDArray[np.int64]]] = {}
+    for number, codes in enumerate(combinations):
+        model, version, *segment = (p.values[c] if c >= 0 else None for p, c in zip(parts, codes, strict=True))
+        named = {k.removeprefix("segment."): v for k, v in zip(keys, segment, strict=True) if v is not None}
+        rows = np.arange(size) if which is None else np.flatnonzero(which == number)
+        for key in {"", segment_key(named)}:
+            found.setdefault(Subject(str(model), str(version), key), []).append(rows)
+    whole = slice(None)
+    return [
+        (subject, whole if sum(map(len, rows)) == size else np.sort(np.concatenate(rows)))
+        for subject, rows in sorted(found.items())
+    ]
+
+
+def reserved_of(table: pa.RecordBatch, rows: NDArray[np.int64]) -> list[dict[str, Any]]:
+    """The reserved fields of some rows, without those that are null."""
+    names = [name for name in RESERVED_FIELDS if name in table.schema.names]
+    if not names:
+        return [{} for _ in rows]
+    return [{k: v for k, v in row.items() if v is not None} for row in table.select(names).take(pa.array(rows)).to_pylist()]

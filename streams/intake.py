@@ -1,0 +1,124 @@
+"""How an agent takes records from its topic: the loop that never raises, the lanes, the timers.
+
+An agent says how to decode a record (`decode`) and what to do with decoded ones (`digest`, `flush`); everything about
+offsets, dead letters, idle partitions and rebalances is here, once.
+"""
+
+import asyncio
+import logging
+import time
+from typing import Any, ClassVar
+
+from faust.types import TP
+
+from streams.errors import BadRecord, BestbeforeError, Undecodable
+from streams.lane import Lane
+from streams.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+
+class Intake:
+    """Base of the agents that read telemetry: `ingest`, `embed`, `label`."""
+
+    name: ClassVar[str]
+    topic: ClassVar[str]
+    flush_every: ClassVar[float] = 0.1  # seconds a decoded record may wait for others
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.lanes: dict[TP, Lane] = {}
+        self._opening = asyncio.Lock()
+
+    # -- what an agent says ------------------------------------------------------------------------------
+
+    def decode(self, message: Any) -> Any:
+        """The record as a value; raises BadRecord."""
+        raise NotImplementedError
+
+    async def digest(self, lane: Lane, message: Any, record: Any) -> None:
+        """Deal with one decoded record."""
+        raise NotImplementedError
+
+    async def flush(self) -> None:
+        """Put what waits into the books."""
+
+    # -- the loop ----------------------------------------------------------------------------------------
+
+    async def run(self, stream: Any) -> None:
+        """The body of the Faust agent. It does not raise: Faust would skip the record and go on."""
+        async for event in stream.noack().events():
+            try:
+                await self.take(event.message)
+            except (asyncio.CancelledError, GeneratorExit):
+                raise
+            except Exception as error:  # noqa: BLE001 -- anything here is a defect of ours, not of the record
+                self.runtime.end(f"agent {self.name} failed at {_place(event.message)}", error)
+
+    async def take(self, message: Any) -> None:
+        """Deal with one record."""
+        lane = await self.lane_of(message)
+        if lane is None or not await lane.admit(message.offset):
+            return
+        limit = self.runtime.settings.max_record_bytes
+        try:
+            if len(message.value or b"") > limit:
+                raise Undecodable(f"record of {len(message.value)} bytes; at most {limit} are read (max_record_bytes)")
+            record = self.decode(message)
+        except BadRecord as error:
+            lane.bury(message, error, self.name)
+            lane.passed(message.offset)
+        except BestbeforeError:
+            raise
+        except Exception as error:  # noqa: BLE001 -- a decoder that trips over bytes must not stop the partition
+            log.exception("decoder of %s failed at %s", self.name, _place(message))
+            lane.bury(message, error, self.name)
+            lane.passed(message.offset)
+        else:
+            await self.digest(lane, message, record)
+
+    async def lane_of(self, message: Any) -> Lane | None:
+        """The lane of a record's partition; None for a record fetched before the last rebalance."""
+        tp, generation = message.tp, self.runtime.app.consumer_generation_id
+        if message.generation_id != generation:
+            return None
+        lane = self.lanes.get(tp)
+        if lane is not None and lane.generation == generation:
+            return lane
+        return await self._open(tp, generation)
+
+    async def _open(self, tp: TP, generation: int) -> Lane | None:
+        async with self._opening:
+            if not self.runtime.owns(tp):
+                return None
+            consumer = self.runtime.app.consumer
+            start, clock = await consumer.committed(tp)
+            if start is None:
+                start = (await consumer.earliest_offsets(tp))[tp]
+            lane = Lane(self.runtime, tp, generation, start, clock)
+            self.lanes[tp] = lane
+            self.runtime.frontiers[tp] = lane.frontier
+            self.runtime.processed[tp] = start
+            log.info("%s[%s]: reading from offset %s", tp.topic, tp.partition, start)
+            return lane
+
+    # -- rebalances and timers ---------------------------------------------------------------------------
+
+    def revoked(self, tps: set[TP]) -> None:
+        """Forget partitions that belong to others now."""
+        for tp in tps & self.lanes.keys():
+            del self.lanes[tp]
+            self.runtime.frontiers.pop(tp, None)
+            self.runtime.processed.pop(tp, None)
+
+    async def tick(self) -> None:
+        """Once a second or so: flush, settle, and close idle partitions."""
+        idle_after = self.runtime.settings.seconds("idle_after")
+        await self.flush()
+        for lane in list(self.lanes.values()):
+            await lane.settle()
+            await lane.rest(idle_after, time.time_ns() // 1000)
+
+
+def _place(message: Any) -> str:
+    return f"{message.topic}[{message.partition}]@{message.offset}"

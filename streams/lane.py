@@ -1,0 +1,223 @@
+"""One source partition in the hands of this worker: its window book, what must be written before the frontier may move.
+
+    record ─> admit ─> (decode) ─> add to the book ─> settle: keep predictions, await dead letters, publish profiles ─> frontier
+"""
+
+import asyncio
+import hashlib
+import logging
+import time
+from collections import Counter
+from collections.abc import Awaitable
+from typing import Any
+
+import msgspec
+from faust.types import TP
+
+from models.columns import Subject
+from models.profile import Profile
+from models.window_book import Batch, Clock, Closed, Hold, WindowBook
+from streams.delivery import Frontier
+from streams.runtime import Runtime
+from streams.store_rows import Prediction, PredictionColumns
+from streams.topics import PROFILES
+
+log = logging.getLogger(__name__)
+MAX_KEPT = 20_000  # predictions held in memory before the lane waits for the store
+
+
+class ProfileRecord(msgspec.Struct, array_like=True):
+    """What travels on the profiles topic. `profile` None only tells how far the source has come."""
+
+    v: int
+    source: str
+    model: str
+    version: str
+    segment: str
+    start: int
+    arrival: int
+    length: int
+    watermark: int
+    retired: bool = False
+    profile: bytes | None = None
+    idle: bool = False  # nothing more is to be waited for from this source until it speaks again
+
+    @property
+    def subject(self) -> Subject:
+        """Whom it is about."""
+        return Subject(self.model, self.version, self.segment)
+
+    def identity(self) -> str:
+        """The same for every profile of the same rows, whoever made it and however often."""
+        parts = (self.source, *self.subject, str(self.start), str(self.arrival), str(self.length))
+        return hashlib.blake2b("\x00".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def profile_record(source: str, closed: Closed) -> ProfileRecord:
+    """The record of something that left a window book."""
+    key = closed.key
+    body = closed.profile.pack() if closed.profile is not None else None
+    return ProfileRecord(
+        1, source, *key.subject, key.start, key.arrival, key.length, closed.watermark, closed.retired, body
+    )
+
+
+def subject_key(model: str, version: str) -> bytes:
+    """Key of the profiles topic: all segments of a model version meet at one assessor, which keeps one incident."""
+    return f"{model}/{version}".encode()
+
+
+class Lane:
+    """`start` is the committed frontier, or the partition's first offset where nothing was committed yet."""
+
+    def __init__(self, runtime: Runtime, tp: TP, generation: int, start: int, clock: Clock) -> None:
+        self.runtime, self.tp, self.generation, self.expected = runtime, tp, generation, start
+        settings = runtime.settings
+        self.book = WindowBook(
+            runtime.registry.get, clock, skew_us=settings.us("clock_skew"), age_us=settings.us("oldest_event")
+        )
+        self.book.newest_offset = start - 1
+        self.queue: list[Any] = []  # decoded, not yet in the book
+        self.queue_hold: Hold | None = None
+        self.adding = asyncio.Lock()  # held while the book changes, and while a cut is written
+        self.joining = asyncio.Lock()  # held while queued records are on their way into the book, which keeps their order
+        self._settling = asyncio.Lock()
+        self._asked: int | None = None  # a gap was seen before this offset and asked for again
+        self._kept: list[Prediction] = []
+        self._kept_hold: Hold | None = None
+        self._kept_count: Counter[tuple[str, str, int]] = Counter()
+        self._dead: list[tuple[Hold, Awaitable[None]]] = []
+        self._frontier: Frontier = (start, clock)
+        self._idle_told = False
+        self.last_record = time.monotonic()
+
+    # -- records -----------------------------------------------------------------------------------------
+
+    async def admit(self, offset: int) -> bool:
+        """Whether this record is the next one. A gap is asked for once; if it comes again, there is nothing in it."""
+        if offset < self.expected:
+            return False
+        if self._asked is not None and offset > self._asked:
+            return False  # read ahead before the seek took effect
+        if offset > self.expected and self._asked is None:
+            self._asked = offset
+            await self.runtime.app.consumer.seek(self.tp, self.expected)
+            return False
+        if offset > self.expected:
+            log.info("%s[%s]: offsets %s to %s do not exist", self.tp.topic, self.tp.partition, self.expected, offset - 1)
+        self._asked = None
+        self.expected = offset + 1
+        self.runtime.processed[self.tp] = self.expected
+        self.runtime.watchdog.progress()
+        self.last_record = time.monotonic()
+        self._idle_told = False
+        return True
+
+    def hold(self, offset: int) -> Hold:
+        """A claim on `offset`, which is about to be added, with the clock before it."""
+        return offset, self.book.now
+
+    def queued(self, record: Any, offset: int) -> None:
+        """Put a decoded record behind those that wait for the book."""
+        if not self.queue:
+            self.queue_hold = self.hold(offset)
+        self.queue.append(record)
+
+    def unqueue(self) -> list[Any]:
+        """Take all that wait for the book; they stay needed until `add`."""
+        taken, self.queue = self.queue, []
+        return taken
+
+    async def add(self, batch: Batch, kept: list[Prediction] | None = None) -> None:
+        """Put rows into the book, and close what is complete."""
+        async with self.adding:
+            if kept:
+                self._keep(kept, self.hold(int(batch.offset[0])))
+            self.book.add(batch)
+            # Only now is the clock before the next record known.
+            self.queue_hold = self.hold(self.queue[0].offset) if self.queue else None
+        if self.book.due() or len(self._kept) > MAX_KEPT:
+            await self.settle()
+
+    def _keep(self, kept: list[Prediction], hold: Hold) -> None:
+        limit = self.runtime.settings.keep_per_window
+        for row in kept:
+            window = self.runtime.registry.get(row.model, row.version).window_us
+            key = (row.model, row.version, row.time_us // window)
+            if self._kept_count[key] >= limit:
+                continue
+            self._kept_count[key] += 1
+            if not self._kept:
+                self._kept_hold = hold
+            self._kept.append(row)
+        if len(self._kept_count) > 10_000:
+            self._kept_count.clear()
+
+    def bury(self, message: Any, error: Exception, agent: str) -> None:
+        """Send a record to the dead letters; the frontier waits until it is there."""
+        task = asyncio.ensure_future(self.runtime.bury(message, error, agent))
+        # Behind records that are not in the book yet the clock before this one is unknown: theirs is, and lies lower.
+        self._dead.append((self.queue_hold or self.hold(message.offset), task))
+
+    def passed(self, offset: int) -> None:
+        """A record that adds nothing was dealt with."""
+        if not self.queue:
+            self.book.newest_offset = max(self.book.newest_offset, offset)
+
+    # -- settling ----------------------------------------------------------------------------------------
+
+    async def settle(self) -> None:
+        """Write what must be durable, publish what is complete, and only then move the frontier."""
+        async with self._settling:
+            kept, self._kept, self._kept_hold = self._kept, [], None
+            dead, self._dead = self._dead, []
+            if kept:
+                await self.runtime.stored(self.runtime.store.keep_predictions, _columns(kept))
+            for _, task in dead:
+                await task
+            await self._publish()
+            holds = [h for h in (self.queue_hold, self._kept_hold) if h is not None]
+            holds += [hold for hold, _ in self._dead]
+            self._frontier = self.book.frontier(holds)
+
+    async def _publish(self) -> None:
+        source = f"{self.tp.topic}/{self.tp.partition}"
+        # One after the other: records of one key must not overtake each other in a retry.
+        for item in self.book.close():
+            record = profile_record(source, item)
+            await self.runtime.send(PROFILES, subject_key(*item.key.subject[:2]), msgspec.msgpack.encode(record))
+
+    def frontier(self) -> Frontier | None:
+        """Offset and clock to commit."""
+        return self._frontier
+
+    async def rest(self, idle_after: float, now_us: int) -> None:
+        """Close by the wall clock what an idle partition would keep open. The cut is committed before it is made."""
+        quiet = time.monotonic() - self.last_record > idle_after
+        if not quiet or self.queue or self._idle_told or (self.runtime.app.consumer.highwater(self.tp) or 0) > self.expected:
+            return
+        async with self.adding:
+            cut = self.book.cut(now_us)
+            if cut is not None:
+                offset, clock = self._frontier
+                clock = clock or Clock()
+                ahead = Clock(clock.newest, clock.cut, [*clock.cuts, cut])
+                if not await self.runtime.app.consumer.write({self.tp: (offset, ahead)}):
+                    return
+                self.book.apply(cut)
+        await self.settle()
+        await self._tell_idle()
+        self._idle_told = True
+
+    async def _tell_idle(self) -> None:
+        source = f"{self.tp.topic}/{self.tp.partition}"
+        for subject in self.book.subjects():
+            length = self.runtime.registry.get(subject.model, subject.version).window_us
+            start = self.book.watermark(subject) // length * length - length
+            record = ProfileRecord(1, source, *subject, start, start, length, start + length, False, None, True)
+            await self.runtime.send(PROFILES, subject_key(*subject[:2]), msgspec.msgpack.encode(record))
+
+
+def _columns(rows: list[Prediction]) -> PredictionColumns:
+    names = Prediction.__struct_fields__
+    return PredictionColumns(**{name: [getattr(row, name) for row in rows] for name in names})

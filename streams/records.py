@@ -1,0 +1,227 @@
+"""Typed records on the topics, and their decoding from single-event JSON and CloudEvents.
+
+Only ever add fields, with a default; never retype one. Unknown fields are ignored.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import msgspec
+
+from streams.errors import BadInput, Invalid, Undecodable
+
+FRAME = "application/vnd.apache.arrow.stream"
+STRUCTURED = "application/cloudevents+json"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+Id = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Time = Annotated[datetime, msgspec.Meta(tz=True)]
+Share = Annotated[float, msgspec.Meta(gt=0.0, le=1.0)]
+Segment = Annotated[dict[str, str], msgspec.Meta(max_length=8)]
+
+
+class Output(msgspec.Struct):
+    """What the model answered: a label and/or scores (classification), or a value (regression)."""
+
+    label: str | None = None
+    scores: dict[str, float] | None = None
+    value: float | None = None
+
+
+class Reserved(msgspec.Struct, omit_defaults=True):
+    """Optional fields that are carried along from the first version on; later versions give them meaning."""
+
+    component: str | None = None
+    system: str | None = None
+    request: str | None = None
+    served: str | None = None
+    experiment: Any = None
+    flags: Any = None
+    upstream: Any = None
+    shadow: Any = None
+    decision: Any = None
+    exploration: Any = None
+    pipeline: str | None = None
+    asof: str | None = None
+    entity: str | None = None
+    consent: str | None = None
+    cost: float | None = None
+    deployment: str | None = None
+
+
+class InferenceEvent(Reserved, kw_only=True):
+    """One inference."""
+
+    id: Id
+    time: Time
+    model: Name
+    version: Name
+    segment: Segment | None = None
+    latency_ms: float | None = None
+    status: int = 200
+    features: dict[str, float | str | bool | None] = {}
+    output: Output | None = None
+    abstained: bool = False
+    embedding: list[float] | None = None
+    digest: str | None = None
+    sampling: Share = 1.0
+
+
+class LabelEvent(msgspec.Struct, kw_only=True):
+    """Late ground truth, proxy or feedback about one inference."""
+
+    inference_id: Id
+    time: Time
+    model: str | None = None
+    version: str | None = None
+    label: str | None = None
+    value: float | None = None
+    correct: bool | None = None
+    source: str = "ground-truth"
+    propensity: Share = 1.0
+    loss: float | None = None
+    metric: str | None = None
+    severity: str | None = None
+    tags: Any = None
+    channel: str | None = None
+    part: str | None = None
+    seen_prediction: bool | None = None
+    annotator: str | None = None
+
+
+class InputSample(msgspec.Struct, kw_only=True):
+    """The headers of a sampled input; the tensor is the record's value, or is fetched from `dataref`."""
+
+    inference_id: Id
+    model: Name
+    version: Name
+    time: Time
+    dtype: str
+    shape: list[int]
+    segment: Segment | None = None
+    embedding: bytes | None = None
+    propensity: Share = 1.0
+    dataref: str | None = None
+    sha256: str | None = None
+    size: int | None = None
+
+
+RESERVED_FIELDS = Reserved.__struct_fields__
+_inference = msgspec.json.Decoder(InferenceEvent)
+_label = msgspec.json.Decoder(LabelEvent)
+
+
+class CloudEvent(msgspec.Struct):
+    """A structured CloudEvent, version 1.0."""
+
+    specversion: str
+    id: str
+    source: str
+    type: str
+    time: str | None = None
+    data: msgspec.Raw = msgspec.Raw(b"null")
+    data_base64: str | None = None
+
+
+_cloud_event = msgspec.json.Decoder(CloudEvent)
+
+
+def time_us(time: datetime) -> int:
+    """Microseconds since the epoch."""
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def time_text(us: int) -> str:
+    """RFC 3339 in UTC."""
+    return (_EPOCH + timedelta(microseconds=us)).isoformat().replace("+00:00", "Z")
+
+
+def segment_key(segment: Mapping[str, str] | None) -> str:
+    """Canonical JSON of a segment; empty for all traffic."""
+    return json.dumps(dict(sorted(segment.items())), separators=(",", ":"), ensure_ascii=False) if segment else ""
+
+
+def header(headers: Iterable[tuple[str, bytes | None]], name: str) -> str:
+    """The first header of that name, in any case; empty when absent or not UTF-8."""
+    for key, value in headers or ():
+        if key.lower() == name:
+            return (value or b"").decode("utf-8", "replace")
+    return ""
+
+
+def decode_inference(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> InferenceEvent:
+    """A single inference event from JSON, or from a binary or structured CloudEvent around it."""
+    return _decode(_inference, value, headers, {"id": "id", "time": "time"})
+
+
+def decode_label(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> LabelEvent:
+    """A label event from JSON, or from a binary or structured CloudEvent around it."""
+    event = _decode(_label, value, headers, {"time": "time"})
+    if event.label is None and event.value is None and event.correct is None:
+        raise Invalid(f"label of inference {event.inference_id!r} says nothing: it needs `label`, `value` or `correct`")
+    return event
+
+
+def _decode(decoder: Any, value: bytes | None, headers: Iterable[tuple[str, bytes | None]], fill: dict[str, str]) -> Any:
+    if not value:
+        raise Undecodable("the record is empty; expected a JSON object")
+    body, attributes = unwrap(value, headers)
+    try:
+        return decoder.decode(body)
+    except msgspec.ValidationError as error:
+        filled = _filled(body, attributes, fill)
+        if filled is None:
+            raise Invalid(str(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        hint = "; NaN and Infinity are not JSON, send null" if b"NaN" in body or b"Infinity" in body else ""
+        raise Undecodable(f"not a JSON object: {error}{hint}") from None
+    try:
+        return decoder.decode(filled)
+    except msgspec.ValidationError as error:
+        raise Invalid(str(error)) from None
+
+
+def _filled(body: bytes, attributes: dict[str, str], fill: dict[str, str]) -> bytes | None:
+    """The body with fields it lacks taken from the CloudEvent around it."""
+    fields = msgspec.json.decode(body)
+    lacking = {k: attributes[a] for k, a in fill.items() if isinstance(fields, dict) and k not in fields and attributes.get(a)}
+    return msgspec.json.encode({**fields, **lacking}) if lacking else None
+
+
+def unwrap(value: bytes, headers: Iterable[tuple[str, bytes | None]]) -> tuple[bytes, dict[str, str]]:
+    """The data of a CloudEvent and its attributes; any other record is its own data."""
+    headers = headers or ()
+    if header(headers, "content-type").startswith(STRUCTURED):
+        try:
+            event = _cloud_event.decode(value)
+            data = base64.b64decode(event.data_base64, validate=True) if event.data_base64 is not None else bytes(event.data)
+        except (msgspec.DecodeError, binascii.Error) as error:
+            raise Undecodable(f"not a structured CloudEvent 1.0: {error}") from None
+        return data, {"id": event.id, "time": event.time or ""}
+    if header(headers, "ce_specversion"):
+        return value, {"id": header(headers, "ce_id"), "time": header(headers, "ce_time")}
+    return value, {}
+
+
+def decode_input(headers: Iterable[tuple[str, bytes | None]]) -> InputSample:
+    """The metadata of a sampled input from its record headers."""
+    fields: dict[str, Any] = {}
+    for key, raw in headers or ():
+        name = key.lower()
+        if name not in InputSample.__struct_fields__ or raw is None:
+            continue
+        try:
+            text = raw.decode("utf-8")
+            fields[name] = json.loads(text) if name in ("shape", "segment") else text
+        except ValueError as error:
+            raise BadInput(f"header {name} of a sampled input cannot be read: {error}") from None
+    try:
+        return msgspec.convert(fields, InputSample, strict=False)
+    except msgspec.ValidationError as error:
+        raise Invalid(f"headers of a sampled input: {error}") from None

@@ -1,0 +1,55 @@
+"""The references of registered model versions, as the workers hold them in memory."""
+
+import msgspec
+
+from models.reference import Reference, unregistered
+
+MAX_UNKNOWN = 10_000
+
+
+class Registry:
+    """Looks a reference up by model and version; a model nobody registered gets a stand-in, never an error."""
+
+    def __init__(self, *, window_us: int, lateness_us: int) -> None:
+        self._window, self._lateness = window_us, lateness_us
+        self._known: dict[tuple[str, str], Reference] = {}
+        self._unknown: dict[tuple[str, str], Reference] = {}
+
+    def get(self, model: str, version: str) -> Reference:
+        """The reference of a model version."""
+        key = (model, version)
+        found = self._known.get(key) or self._unknown.get(key)
+        if found is None:
+            found = unregistered(model, version, window_us=self._window, lateness_us=self._lateness)
+            if len(self._unknown) < MAX_UNKNOWN:
+                self._unknown[key] = found
+        return found
+
+    def put(self, reference: Reference) -> None:
+        """Make a reference known."""
+        key = (reference.model, reference.version)
+        self._known[key] = reference
+        self._unknown.pop(key, None)
+
+    def load(self, bodies: list[bytes]) -> list[Reference]:
+        """Take in the registrations of the event store; returns those that are new or have changed."""
+        changed = []
+        for body in bodies:
+            reference = decode_reference(body)
+            if self._known.get((reference.model, reference.version)) != reference:
+                self.put(reference)
+                changed.append(reference)
+        return changed
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        return iter(self._known.values())
+
+
+def encode_reference(reference: Reference) -> bytes:
+    """The reference as the event store keeps it."""
+    return msgspec.json.encode(reference)
+
+
+def decode_reference(body: bytes) -> Reference:
+    """The inverse of `encode_reference`."""
+    return msgspec.json.decode(body, type=Reference)

@@ -1,0 +1,130 @@
+"""What every agent of a worker shares: settings, the Faust app, the store's one thread, sending, dead letters, ending."""
+
+import asyncio
+import logging
+import os
+import traceback
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
+
+from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from faust.exceptions import ProducerSendError
+from faust.types import TP
+
+from streams.delivery import Frontiers
+from streams.errors import BadRecord, StoreUnreachable
+from streams.event_store import EventStore
+from streams.registry import Registry
+from streams.settings import Settings
+from streams.topics import DEAD_LETTERS
+from streams.watchdog import Watchdog
+
+log = logging.getLogger(__name__)
+P = ParamSpec("P")
+T = TypeVar("T")
+EXIT_BROKEN = 71
+MAX_TRACE = 4096
+Headers = list[tuple[str, bytes]]
+
+
+class Runtime:
+    """Made once per worker by the composition root.
+
+    `stored` runs a call of the event store in its one thread, for as long as it takes; `send` returns when the broker has
+    acknowledged. Neither gives up: while store or broker are away the worker waits, its partitions pause, nothing is
+    skipped.
+    """
+
+    def __init__(self, settings: Settings, app: Any, store: EventStore) -> None:
+        self.settings, self.app, self.store = settings, app, store
+        self.registry = Registry(window_us=settings.us("default_window"), lateness_us=settings.us("default_lateness"))
+        self.frontiers: Frontiers = app.frontiers
+        self.processed: dict[TP, int] = {}  # next offset wanted, for the watchdog
+        self.watchdog = Watchdog(settings.seconds("watchdog_after"), self.backlog)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+
+    def backlog(self) -> int:
+        """Records that wait at the broker, as far as is known."""
+        consumer = self.app.consumer
+        waiting = 0
+        for tp, wanted in list(self.processed.items()):
+            highest = consumer.highwater(tp)
+            waiting += max((highest or 0) - wanted, 0)
+        return waiting
+
+    def owns(self, tp: TP) -> bool:
+        """Whether the partition is assigned to this worker now."""
+        return tp in self.app.consumer.assignment()
+
+    async def stored(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The result of a store call; waits, however long, while the store is unreachable."""
+        loop = asyncio.get_running_loop()
+        pause = 0.2
+        while True:
+            try:
+                result = await loop.run_in_executor(self._thread, partial(call, *args, **kwargs))
+            except StoreUnreachable as error:
+                log.warning("waiting for the event store: %s", error)
+                self.watchdog.waiting = "store"
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 5.0)
+            else:
+                self.watchdog.waiting = ""
+                return result
+
+    async def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None = None) -> None:
+        """Send to a topic (by its short name) and wait for the broker's acknowledgement, trying until it comes."""
+        producer = await self.app.maybe_start_producer()
+        pause = 0.2
+        while True:
+            try:
+                await (await producer.send(self.settings.topic(topic), key, value, None, None, headers or []))
+            except (KafkaError, ProducerSendError, asyncio.TimeoutError) as error:
+                if isinstance(error.__cause__ or error, MessageSizeTooLargeError):
+                    raise
+                log.warning("waiting for the broker to take a record for %s: %r", topic, error)
+                self.watchdog.waiting = "broker"
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 5.0)
+            else:
+                self.watchdog.waiting = ""
+                return
+
+    async def bury(self, message: Any, error: Exception, agent: str) -> None:
+        """Put a record that cannot be used into the dead letters: bytes, key and headers as they came, and the reason."""
+        value = message.value
+        stage = error.stage if isinstance(error, BadRecord) else "unexpected"
+        headers: Headers = [*(message.headers or ()), *_reason(message, error, agent, stage)]
+        log.warning("dead letter from %s[%s]@%s: %s", message.topic, message.partition, message.offset, error)
+        try:
+            await self.send(DEAD_LETTERS, message.key, value, headers)
+        except (MessageSizeTooLargeError, ProducerSendError):
+            size = str(len(value or b"")).encode()
+            head = (value or b"")[:4096]
+            await self.send(DEAD_LETTERS, message.key, head, [*headers, ("bestbefore.truncated.from", size)])
+
+    def end(self, reason: str, error: BaseException | None = None) -> None:
+        """End the worker: it cannot go on without losing something. What it read is read again by the next."""
+        log.critical("worker ends: %s", reason, exc_info=error)
+        logging.shutdown()
+        os._exit(EXIT_BROKEN)
+
+
+def _reason(message: Any, error: Exception, agent: str, stage: str) -> Headers:
+    """The error headers of Kafka Connect, as text."""
+    trace = "".join(traceback.format_exception(error))[-MAX_TRACE:]
+    fields = {
+        "topic": message.topic,
+        "partition": message.partition,
+        "offset": message.offset,
+        "connector.name": "bestbefore",
+        "task.id": agent,
+        "stage": stage.upper(),
+        "class.name": agent,
+        "exception.class.name": type(error).__name__,
+        "exception.message": str(error)[:MAX_TRACE],
+        "exception.stacktrace": trace,
+    }
+    return [(f"__connect.errors.{name}", str(value).encode()) for name, value in fields.items()]

@@ -1,0 +1,181 @@
+"""What people and programs read from the event store."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Text,
+    any_,
+    bindparam,
+    column,
+    func,
+    select,
+    table,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from streams import store_schema as schema
+from streams.store_bulk import is_postgres
+from streams.store_engine import answering, open_engine, parse_url, place
+from streams.store_rows import (
+    Cut,
+    EventKind,
+    LabelRow,
+    OutboxRow,
+    Prediction,
+    Registration,
+    StoredEvent,
+    Window,
+)
+
+_VERSION = table("alembic_version", column("version_num"))
+_V_STATUS = table("v_status", column("seq"), column("model"))
+
+
+def among(connection: Connection, wanted: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
+    """`wanted IN values` as one parameter of any length."""
+    if is_postgres(connection):
+        kind = BigInteger() if isinstance(wanted.type, BigInteger) else Text()
+        return wanted == any_(bindparam(None, list(values), ARRAY(kind), unique=True))
+    listed = func.json_each(json.dumps(list(values))).table_valued("value")
+    return wanted.in_(select(listed.c.value))
+
+
+class StoreReader:
+    """The reading half of `EventStore`; every method may raise StoreUnreachable or StoreOutdated."""
+
+    def __init__(self, url: str) -> None:
+        self._url = parse_url(url)
+        self._engine: Engine = open_engine(url)
+        self._reader: Engine = self._engine.execution_options(reading=True)
+
+    @property
+    def place(self) -> str:
+        """The store's name for messages, without credentials."""
+        return place(self._url)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with answering(self._url), self._reader.begin() as connection:
+            yield connection
+
+    def registrations(self) -> list[Registration]:
+        """The active descriptors of every model version, by model and version."""
+        t = schema.registration
+        with self._reading() as connection:
+            rows = connection.execute(select(t).order_by(t.c.model, t.c.version))
+            return [Registration(r.model, r.version, r.digest, bytes(r.body), r.registered_at_us) for r in rows]
+
+    def cuts(self, group: str, topic: str, partition: int) -> list[Cut]:
+        """The newest cuts of a partition by offset, at most 64."""
+        t = schema.partition_cut
+        mine = (t.c.grp == group, t.c.topic == topic, t.c.partition == partition)
+        with self._reading() as connection:
+            rows = connection.execute(select(t.c.offset, t.c.time_us).where(*mine).order_by(t.c.offset))
+            return [Cut(offset, time_us) for offset, time_us in rows]
+
+    def find_predictions(self, ids: Sequence[str]) -> dict[str, list[Prediction]]:
+        """The kept predictions of these inference ids; ids without one are absent."""
+        t = schema.prediction
+        found: dict[str, list[Prediction]] = {}
+        with self._reading() as connection:
+            query = select(t).where(among(connection, t.c.inference_id, ids)).order_by(t.c.model, t.c.version)
+            for row in connection.execute(query).mappings() if ids else ():
+                found.setdefault(row["inference_id"], []).append(Prediction(**row))
+        return found
+
+    def label(self, inference_id: str, source: str) -> LabelRow | None:
+        """The label that won for this inference and source."""
+        t = schema.label
+        query = select(*(t.c[name] for name in LabelRow.__struct_fields__))
+        with self._reading() as connection:
+            rows = connection.execute(query.where(t.c.inference_id == inference_id, t.c.source == source))
+            row = rows.mappings().first()
+        return None if row is None else LabelRow(**row)
+
+    def outbox(self, partitions: Sequence[int], limit: int = 1000) -> list[OutboxRow]:
+        """The oldest unsent records of these source partitions, in the order they were enqueued."""
+        t = schema.outbox
+        query = select(t).where(t.c.partition.in_(list(partitions))).order_by(t.c.seq).limit(limit)
+        with self._reading() as connection:
+            rows = connection.execute(query).mappings()
+            return [OutboxRow(**{**row, "value": bytes(row["value"])}) for row in rows]
+
+    def latest_status(self, model: str | None = None) -> list[StoredEvent]:
+        """The newest status event of every subject, by model, version and segment."""
+        t = schema.event
+        seqs = select(_V_STATUS.c.seq)
+        if model is not None:
+            seqs = seqs.where(_V_STATUS.c.model == model)
+        query = select(*_EVENT).where(t.c.seq.in_(seqs)).order_by(t.c.model, t.c.version, t.c.segment)
+        with self._reading() as connection:
+            return [StoredEvent(**row) for row in connection.execute(query).mappings()]
+
+    def events(
+        self,
+        *,
+        kind: EventKind | None = None,
+        model: str | None = None,
+        check: str | None = None,
+        since_us: int | None = None,
+        after_seq: int | None = None,
+        limit: int = 100,
+    ) -> list[StoredEvent]:
+        """Events in ascending `seq`: the first `limit` beyond `after_seq`, or without it the newest `limit`.
+
+        Two writers may commit out of `seq` order: a poller reads a little overlap and goes by `event_id`.
+        """
+        t = schema.event
+        equal = ((t.c.kind, kind), (t.c.model, model), (t.c.check_name, check))
+        query = select(*_EVENT).where(*(name == value for name, value in equal if value is not None)).limit(limit)
+        if since_us is not None:
+            query = query.where(t.c.occurred_at_us >= since_us)
+        if after_seq is not None:
+            query = query.where(t.c.seq > after_seq)
+        query = query.order_by(t.c.seq.desc() if after_seq is None else t.c.seq)
+        with self._reading() as connection:
+            found = [StoredEvent(**row) for row in connection.execute(query).mappings()]
+        return sorted(found, key=lambda event: event.seq)
+
+    def triggers(
+        self, model: str | None = None, *, since_us: int | None = None, after_seq: int | None = None, limit: int = 100
+    ) -> list[StoredEvent]:
+        """Retrain triggers; see `events`."""
+        return self.events(kind="trigger", model=model, since_us=since_us, after_seq=after_seq, limit=limit)
+
+    def windows(self, model: str, version: str, segment: str = "", since_us: int | None = None) -> list[Window]:
+        """The windows of a subject by start."""
+        t = schema.window_total
+        query = select(t).where(t.c.model == model, t.c.version == version, t.c.segment == segment)
+        if since_us is not None:
+            query = query.where(t.c.window_end_us > since_us)
+        with self._reading() as connection:
+            rows = connection.execute(query.order_by(t.c.window_start_us, t.c.window_end_us))
+            return [Window(**row) for row in rows.mappings()]
+
+    def counts(self) -> dict[str, int]:
+        """The number of rows of every table."""
+        with self._reading() as connection:
+            return {
+                name: connection.execute(select(func.count()).select_from(t)).scalar_one()
+                for name, t in schema.metadata.tables.items()
+            }
+
+    def revision(self) -> str | None:
+        """The migration the store is at, None for a store without any."""
+        with self._reading() as connection:
+            found = connection.execute(select(_VERSION.c.version_num)).scalar()
+        return None if found is None else str(found)
+
+
+_EVENT = [
+    schema.event.c.check_name.label("check") if name == "check" else schema.event.c[name]
+    for name in StoredEvent.__struct_fields__
+]

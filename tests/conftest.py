@@ -1,0 +1,53 @@
+"""A real broker and a real Postgres, started once for the whole run and stopped at its end."""
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import URL, create_engine, make_url, text
+
+from infra.local.services import Services, ephemeral
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[Services]:
+    """The broker and the store that all tests share."""
+    # Not pytest's own folder: every later run of it takes that folder's rights away, which Postgres needs under root.
+    folder = Path(tempfile.mkdtemp(prefix="bestbefore-tests-"))
+    with ephemeral(folder) as started:
+        yield started
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def broker(services: Services) -> str:
+    """Address of the shared broker; use topic and group names of your own."""
+    return services.broker
+
+
+@pytest.fixture
+def store_url(services: Services) -> Iterator[str]:
+    """SQLAlchemy URL of an empty Postgres database of this test's own."""
+    server = make_url(services.store)
+    name = f"test_{uuid.uuid4().hex}"
+    _execute(server, f"CREATE DATABASE {name}")
+    yield server.set(database=name).render_as_string(hide_password=False)
+    _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(params=["postgres", "sqlite"])
+def any_store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """SQLAlchemy URL of an empty database, once on Postgres and once on SQLite."""
+    if request.param == "sqlite":
+        return URL.create("sqlite", database=str(tmp_path / "store.db")).render_as_string()
+    return str(request.getfixturevalue("store_url"))
+
+
+def _execute(server: URL, statement: str) -> None:
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
