@@ -53,5 +53,7 @@ class Ingest(Intake):
         rejected = record.rejected
         assert rejected is not None  # noqa: S101 -- for the type checker
         message.value = frame_bytes(rejected)
-        error = Invalid(f"{rejected.num_rows} of the frame's rows lack id, time, model or version; this frame holds just them")
+        error = Invalid(
+            f"{rejected.num_rows} of the frame's rows lack id, time, model or version; this frame holds just them"
+        )
         lane.bury(message, error, self.name)

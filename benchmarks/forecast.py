@@ -90,9 +90,7 @@ def cases(series: int, seed: int, *, labels: int = 500, missing: float = 0.0) ->
 def ours(case: Case, seed: int, hazard: float = ONSET_HAZARD) -> Ints:
     """First-passage times by the project's own filter, audited accuracies only."""
     found = np.flatnonzero(~np.isnan(case.seen))
-    share = float(np.nanmean(case.seen[-60:]))
-    error = (max(share * (1 - share), 0.01) / case.labels) ** 0.5
-    readings = [Reading(window=int(w), audit=float(case.seen[w]), audit_se=error) for w in found]
+    readings = [Reading(window=int(w), audit=float(case.seen[w]), audit_n=case.labels) for w in found]
     readings.append(Reading(window=len(case.seen)))  # nothing seen yet there, so the filter only predicts up to it
     filtered = filter_quality(readings[:-1] if found[-1] == len(case.seen) - 1 else readings)
     times = simulate(filtered, THRESHOLD, horizon=HORIZON, seed=seed, paths=PATHS, hazard=hazard)

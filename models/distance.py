@@ -174,9 +174,9 @@ def _middles(edges: Array, bins: int) -> Array:
     if edges.shape != (bins + 1,):
         raise ValueError(f"{bins} bins need {bins + 1} edges, got an array of shape {edges.shape}")
     left, right = edges[:-1], edges[1:]
-    left, right = np.where(np.isfinite(left), left, right), np.where(np.isfinite(right), right, left)
-    if not np.isfinite(left).all() or (np.diff(left) < 0).any():
+    if not (left <= right).all() or not np.isfinite(edges[1:-1]).all():
         raise ValueError("edges must ascend and be finite, apart from the outer two")
+    left, right = np.where(np.isfinite(left), left, right), np.where(np.isfinite(right), right, left)
     return np.asarray((left + right) / 2)
 
 

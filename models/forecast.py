@@ -50,12 +50,15 @@ BOUND_LEAVES_OUT = 0.1
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
     """What one window says. Standard errors (`_se`) are of sampling alone, `bias_sd` is of the systematic part.
 
-    `window` counts windows. Without a reading of its own a window only says that time has passed.
+    `window` counts windows. `audit_n`, the effective number of labels, is used instead of `audit_se` if given: an
+    error taken from the window's own share is small where the share is high by luck, and would weigh luck more. Without
+    a reading of its own a window only says that time has passed.
     """
 
     window: int
     audit: float | None = None
     audit_se: float = 0.0
+    audit_n: float = 0.0
     label_free: float | None = None
     label_free_se: float = 0.0
     bias_sd: float = 0.05
@@ -104,6 +107,26 @@ class Passage(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+def reading(window: int, audit: Estimate, label_free: Estimate) -> Reading:
+    """What the two estimates of one window say to the filter; an estimate without a number is left out.
+
+    Half the width of a 90% interval stands for `Z90` standard errors. What a label-free interval holds beyond sampling
+    noise is systematic.
+    """
+    spread = _standard_error(label_free)
+    e, n = label_free.estimate, label_free.n
+    sampling = math.sqrt(max(e * (1 - e), 0.5 / n) / n) if e is not None and n > 0 else 0.0
+    return Reading(
+        window=window,
+        audit=audit.estimate,
+        audit_se=_standard_error(audit),
+        audit_n=audit.n_effective or 0.0,
+        label_free=e,
+        label_free_se=min(sampling, spread),
+        bias_sd=math.sqrt(max(spread**2 - sampling**2, 0.0)),
+    )
+
+
 def filter_quality(readings: Sequence[Reading]) -> Filtered:
     """Filter the last `MEMORY` windows, oldest first; windows without a reading only predict.
 
@@ -117,6 +140,7 @@ def filter_quality(readings: Sequence[Reading]) -> Filtered:
     if not used:
         return Filtered()
     ahead = readings[-1].window - used[-1].window
+    used = _with_pooled_errors(used)
     runs = [_kalman(used, slope_noise, ahead) for slope_noise in SLOPE_NOISES]
     best = max(likelihood for likelihood, _ in runs)
     total = math.fsum(math.exp(likelihood - best) for likelihood, _ in runs)
@@ -236,6 +260,17 @@ def _onsets(rng: np.random.Generator, gap: NDArray[np.float64], horizon: int, ha
     return age
 
 
+def _with_pooled_errors(used: Sequence[Reading]) -> list[Reading]:
+    """Standard errors of audits from the accuracy over all windows, which no single lucky window can shrink."""
+    total = math.fsum(r.audit_n for r in used if r.audit is not None)
+    right = math.fsum(r.audit_n * r.audit for r in used if r.audit is not None)
+    share = min(max((right + 0.5) / (total + 1), 0.0), 1.0)
+    return [
+        msgspec.structs.replace(r, audit_se=math.sqrt(share * (1 - share) / r.audit_n)) if r.audit_n > 0 else r
+        for r in used
+    ]
+
+
 def _kalman(used: Sequence[Reading], slope_noise: float, ahead: int) -> tuple[float, tuple[float, ...]]:
     """Log marginal likelihood, and (level, slope, variance, covariance, slope variance) after the last window.
 
@@ -247,25 +282,25 @@ def _kalman(used: Sequence[Reading], slope_noise: float, ahead: int) -> tuple[fl
     fresh_bias = next((r.bias_sd for r in used if r.label_free is not None), 0.0)
     vl, vls, vlb, vs, vsb, vb = FRESH_LEVEL**2, 0.0, 0.0, FRESH_SLOPE**2, 0.0, fresh_bias**2
     qs, keep, likelihood, window = slope_noise**2, BIAS_KEEPS, 0.0, first.window
-    for reading in used:
-        moved = (1 - keep * keep) * reading.bias_sd**2
-        for _ in range(reading.window - window):
+    for seen in used:
+        moved = (1 - keep * keep) * seen.bias_sd**2
+        for _ in range(seen.window - window):
             level, bias = level + slope, keep * bias
             vl, vls, vlb = vl + 2 * vls + vs, vls + vs, keep * (vlb + vsb)
             vs, vsb, vb = vs + qs, keep * vsb, keep * keep * vb + moved
-        window = reading.window
-        if reading.audit is not None:
-            noise = max(reading.audit_se, 1e-4) ** 2
-            total, error = vl + noise, reading.audit - level
+        window = seen.window
+        if seen.audit is not None:
+            noise = max(seen.audit_se, 1e-4) ** 2
+            total, error = vl + noise, seen.audit - level
             kl, ks, kb = vl / total, vls / total, vlb / total
             likelihood -= 0.5 * (math.log(total) + error * error / total)
             level, slope, bias = level + kl * error, slope + ks * error, bias + kb * error
             vs, vsb, vb = vs - ks * vls, vsb - ks * vlb, vb - kb * vlb
             vl, vls, vlb = vl - kl * vl, vls - kl * vls, vlb - kl * vlb
-        if reading.label_free is not None:
-            noise = max(reading.label_free_se, 1e-4) ** 2
+        if seen.label_free is not None:
+            noise = max(seen.label_free_se, 1e-4) ** 2
             hl, hs, hb = vl + vlb, vls + vsb, vlb + vb
-            total, error = hl + hb + noise, reading.label_free - level - bias
+            total, error = hl + hb + noise, seen.label_free - level - bias
             kl, ks, kb = hl / total, hs / total, hb / total
             likelihood -= 0.5 * (math.log(total) + error * error / total)
             level, slope, bias = level + kl * error, slope + ks * error, bias + kb * error
@@ -286,6 +321,12 @@ def _moments(parts: tuple[Component, ...], n_windows: int, basis: Literal["label
     return Filtered(
         level=level, slope=slope, covariance=((vl, vls), (vls, vs)), n_windows=n_windows, basis=basis, components=parts
     )
+
+
+def _standard_error(estimate: Estimate) -> float:
+    if estimate.low is None or estimate.high is None:
+        return 0.0
+    return (estimate.high - estimate.low) / (2 * Z90)
 
 
 def _why_not(filtered: Filtered) -> str | None:

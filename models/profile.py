@@ -76,7 +76,9 @@ class Profile:
             if self._admit(name):
                 self._add_categories(f"feature.{name}", column, weight)
         if rows.latency_ms is not None:
-            self._histogram("latency_ms", np.searchsorted(LATENCY_EDGES, rows.latency_ms), len(LATENCY_EDGES) + 1, weight)
+            self._histogram(
+                "latency_ms", np.searchsorted(LATENCY_EDGES, rows.latency_ms), len(LATENCY_EDGES) + 1, weight
+            )
         self._add_outputs(rows, weight, reference)
 
     def _admit(self, name: str) -> bool:

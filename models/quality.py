@@ -54,7 +54,10 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True):
-    """One reading of a quality metric with its 90% interval; without a number, `reason` says why."""
+    """One reading of a quality metric with its 90% interval; without a number, `reason` says why.
+
+    `n` counts events or labels; `n_effective` is what unequal weights leave of them, where that is known.
+    """
 
     metric: str = "accuracy"
     estimate: float | None = None
@@ -63,6 +66,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     n: float = 0
     basis: Basis = "none"
     reason: str | None = None
+    n_effective: float | None = None
 
 
 def top_confidence(scores: NDArray[np.floating[Any]], temperature: float = 1.0) -> NDArray[np.floating[Any]]:
@@ -137,8 +141,9 @@ def audited(sum_weight: float, sum_weight_correct: float, sum_weight_squared: fl
     if n <= 0 or not 0 < sum_weight < math.inf or sum_weight_squared <= 0:
         return Estimate(n=0, reason="no audited labels in this window")
     share = min(max(sum_weight_correct / sum_weight, 0.0), 1.0)
-    low, high = wilson(share, sum_weight**2 / sum_weight_squared)
-    return Estimate(estimate=share, low=low, high=high, n=n, basis="labels")
+    effective = sum_weight**2 / sum_weight_squared
+    low, high = wilson(share, effective)
+    return Estimate(estimate=share, low=low, high=high, n=n, basis="labels", n_effective=effective)
 
 
 def wilson(share: float, n: float) -> tuple[float, float]:

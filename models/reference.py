@@ -123,7 +123,9 @@ def compile_reference(descriptors: Mapping[str, Mapping[str, Any]], digest: str 
         numeric={k: _numeric(k, v) for k, v in features.items() if v.get("type") == "number"},
         categorical={k: _categorical(v) for k, v in features.items() if v.get("type") == "category"},
         classes={str(k): float(v) for k, v in (data.get("classes") or {}).items()},
-        confusion={str(t): {str(p): float(c) for p, c in row.items()} for t, row in (data.get("confusion") or {}).items()},
+        confusion={
+            str(t): {str(p): float(c) for p, c in row.items()} for t, row in (data.get("confusion") or {}).items()
+        },
         n=int((data.get("calibration") or {}).get("n", 0)),
         calibration=Calibration.from_descriptor(data["calibration"]) if data.get("calibration") else None,
         embedding=_embedding(data["embedding"]) if (data.get("embedding") or {}).get("mean") else None,

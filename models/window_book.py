@@ -185,7 +185,9 @@ class WindowBook:
         # Only the last of several windows that close together may say that this time has passed.
         last = {(key.subject, key.closes): key for key in keys}
         done = [
-            Closed(key, self._windows.pop(key).profile, key.closes if last[key.subject, key.closes] == key else key.arrival)
+            Closed(
+                key, self._windows.pop(key).profile, key.closes if last[key.subject, key.closes] == key else key.arrival
+            )
             for key in keys
         ]
         for key in keys:

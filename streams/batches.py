@@ -16,7 +16,6 @@ from streams.records import RESERVED_FIELDS, InferenceEvent, InputSample, segmen
 from streams.store_rows import Prediction
 
 
-
 class Stamped(NamedTuple):
     """A decoded record with its place in the log and the broker's time, in microseconds."""
 
@@ -289,5 +288,3 @@ def outcome_batch(joined: Sequence[Labelled], last: int) -> Batch:
         )
         groups.append((subject, rows, index))
     return Batch(offset, time, np.array([j.received for j in joined], dtype=np.int64), groups, last)
-
-

@@ -1,18 +1,18 @@
 """Every error this project raises on purpose.
 
-    BestbeforeError
-    ├── SettingsError        a setting is unknown or malformed; the worker does not start
-    ├── DescriptorError      a descriptor cannot be read or contradicts itself; nothing was registered
-    ├── BadRecord            a record cannot be used; it goes to the dead letters with `stage`
-    │   ├── Undecodable      the bytes are not what their content type says
-    │   ├── Invalid          decoded, but a required field is missing or has the wrong type
-    │   └── BadInput         a sampled input cannot be embedded
-    ├── ModelError           an ONNX file is corrupt, swapped or has no such output
-    ├── StoreError           the event store refused
-    │   ├── StoreUnreachable try again later; nothing was written
-    │   ├── StoreOutdated    run the migrations
-    │   └── Fenced           another worker owns this partition now
-    └── ServiceError         an embedded broker or store could not be started or stopped
+BestbeforeError
+├── SettingsError        a setting is unknown or malformed; the worker does not start
+├── DescriptorError      a descriptor cannot be read or contradicts itself; nothing was registered
+├── BadRecord            a record cannot be used; it goes to the dead letters with `stage`
+│   ├── Undecodable      the bytes are not what their content type says
+│   ├── Invalid          decoded, but a required field is missing or has the wrong type
+│   └── BadInput         a sampled input cannot be embedded
+├── ModelError           an ONNX file is corrupt, swapped or has no such output
+├── StoreError           the event store refused
+│   ├── StoreUnreachable try again later; nothing was written
+│   ├── StoreOutdated    run the migrations
+│   └── Fenced           another worker owns this partition now
+└── ServiceError         an embedded broker or store could not be started or stopped
 """
 
 

@@ -192,7 +192,9 @@ def _matrix(column: pa.Array | None, name: str) -> NDArray[np.float32] | None:
         raise Invalid(f"frame: column {name!r} must be a fixed-size list of floats, is {column.type}")
     width = column.type.list_size
     inner = column.values.slice(column.offset * width, len(column) * width)
-    matrix: NDArray[np.float32] = inner.to_numpy(zero_copy_only=False).reshape(len(column), width).astype(np.float32, copy=False)
+    matrix: NDArray[np.float32] = (
+        inner.to_numpy(zero_copy_only=False).reshape(len(column), width).astype(np.float32, copy=False)
+    )
     if column.null_count:
         matrix = matrix.copy()
         matrix[column.is_null().to_numpy(zero_copy_only=False)] = np.nan
@@ -307,4 +309,6 @@ def reserved_of(table: pa.RecordBatch, rows: NDArray[np.int64]) -> list[dict[str
     names = [name for name in RESERVED_FIELDS if name in table.schema.names]
     if not names:
         return [{} for _ in rows]
-    return [{k: v for k, v in row.items() if v is not None} for row in table.select(names).take(pa.array(rows)).to_pylist()]
+    return [
+        {k: v for k, v in row.items() if v is not None} for row in table.select(names).take(pa.array(rows)).to_pylist()
+    ]

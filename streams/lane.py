@@ -1,6 +1,6 @@
 """One source partition in the hands of this worker: its window book, what must be written before the frontier may move.
 
-    record ─> admit ─> (decode) ─> add to the book ─> settle: keep predictions, await dead letters, publish profiles ─> frontier
+record ─> admit ─> (decode) ─> add to the book ─> settle: keep predictions, await dead letters, publish profiles ─> frontier
 """
 
 import asyncio
@@ -80,7 +80,9 @@ class Lane:
         self.queue: list[Any] = []  # decoded, not yet in the book
         self.queue_hold: Hold | None = None
         self.adding = asyncio.Lock()  # held while the book changes, and while a cut is written
-        self.joining = asyncio.Lock()  # held while queued records are on their way into the book, which keeps their order
+        self.joining = (
+            asyncio.Lock()
+        )  # held while queued records are on their way into the book, which keeps their order
         self._settling = asyncio.Lock()
         self._asked: int | None = None  # a gap was seen before this offset and asked for again
         self._kept: list[Prediction] = []
@@ -104,7 +106,9 @@ class Lane:
             await self.runtime.app.consumer.seek(self.tp, self.expected)
             return False
         if offset > self.expected:
-            log.info("%s[%s]: offsets %s to %s do not exist", self.tp.topic, self.tp.partition, self.expected, offset - 1)
+            log.info(
+                "%s[%s]: offsets %s to %s do not exist", self.tp.topic, self.tp.partition, self.expected, offset - 1
+            )
         self._asked = None
         self.expected = offset + 1
         self.runtime.processed[self.tp] = self.expected
@@ -194,7 +198,12 @@ class Lane:
     async def rest(self, idle_after: float, now_us: int) -> None:
         """Close by the wall clock what an idle partition would keep open. The cut is committed before it is made."""
         quiet = time.monotonic() - self.last_record > idle_after
-        if not quiet or self.queue or self._idle_told or (self.runtime.app.consumer.highwater(self.tp) or 0) > self.expected:
+        if (
+            not quiet
+            or self.queue
+            or self._idle_told
+            or (self.runtime.app.consumer.highwater(self.tp) or 0) > self.expected
+        ):
             return
         async with self.adding:
             cut = self.book.cut(now_us)

@@ -168,7 +168,9 @@ def decode_label(value: bytes | None, headers: Iterable[tuple[str, bytes | None]
     return event
 
 
-def _decode(decoder: Any, value: bytes | None, headers: Iterable[tuple[str, bytes | None]], fill: dict[str, str]) -> Any:
+def _decode(
+    decoder: Any, value: bytes | None, headers: Iterable[tuple[str, bytes | None]], fill: dict[str, str]
+) -> Any:
     if not value:
         raise Undecodable("the record is empty; expected a JSON object")
     body, attributes = unwrap(value, headers)
@@ -190,7 +192,9 @@ def _decode(decoder: Any, value: bytes | None, headers: Iterable[tuple[str, byte
 def _filled(body: bytes, attributes: dict[str, str], fill: dict[str, str]) -> bytes | None:
     """The body with fields it lacks taken from the CloudEvent around it."""
     fields = msgspec.json.decode(body)
-    lacking = {k: attributes[a] for k, a in fill.items() if isinstance(fields, dict) and k not in fields and attributes.get(a)}
+    lacking = {
+        k: attributes[a] for k, a in fill.items() if isinstance(fields, dict) and k not in fields and attributes.get(a)
+    }
     return msgspec.json.encode({**fields, **lacking}) if lacking else None
 
 
@@ -200,7 +204,11 @@ def unwrap(value: bytes, headers: Iterable[tuple[str, bytes | None]]) -> tuple[b
     if header(headers, "content-type").startswith(STRUCTURED):
         try:
             event = _cloud_event.decode(value)
-            data = base64.b64decode(event.data_base64, validate=True) if event.data_base64 is not None else bytes(event.data)
+            data = (
+                base64.b64decode(event.data_base64, validate=True)
+                if event.data_base64 is not None
+                else bytes(event.data)
+            )
         except (msgspec.DecodeError, binascii.Error) as error:
             raise Undecodable(f"not a structured CloudEvent 1.0: {error}") from None
         return data, {"id": event.id, "time": event.time or ""}

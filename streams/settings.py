@@ -125,7 +125,9 @@ def load(environment: Mapping[str, str] | None = None, folder: Path | None = Non
     values = {}
     for key, (value, source) in found.items():
         if key not in known:
-            raise SettingsError(f"unknown setting {key!r} = {_shown(key, value)} in {source}; known: {', '.join(sorted(known))}")
+            raise SettingsError(
+                f"unknown setting {key!r} = {_shown(key, value)} in {source}; known: {', '.join(sorted(known))}"
+            )
         values[key] = _convert(key, value, source)
     try:
         return Settings(**values)

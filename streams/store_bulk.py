@@ -5,6 +5,7 @@ per column stays cached and tells which rows were new. SQLite runs in this proce
 """
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from sqlalchemy.types import TypeEngine
 
 from streams.errors import StoreError
 from streams.store_rows import Column
+from streams.store_schema import IDENTIFIER
 
 _ARRAYS: tuple[tuple[type[TypeEngine[Any]], str], ...] = (
     (BigInteger, "bigint"),
@@ -24,6 +26,10 @@ _ARRAYS: tuple[tuple[type[TypeEngine[Any]], str], ...] = (
     (LargeBinary, "bytea"),
     (JSON, "jsonb"),
 )
+
+# Postgres stores no NUL character. In free text it is replaced: what a client wrote must not stop a partition. In
+# identifiers it is refused, because two of them could become one.
+_NUL = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 
 
 def _element(type_: TypeEngine[Any]) -> str:
@@ -39,13 +45,13 @@ class Insert:
 
     def __init__(self, table: Table, columns: Sequence[str], conflict: str, returning: str = "") -> None:
         self._elements = [_element(table.c[name].type) for name in columns]
+        self._free = [table.c[name].type is not IDENTIFIER for name in columns]
         names = ", ".join(f'"{name}"' for name in columns)
         arrays = ", ".join(f"%(c{i})b::{element}[]" for i, element in enumerate(self._elements))
         tail = f"ON CONFLICT {conflict}" + (f" RETURNING {returning}" if returning else "")
         into = f"INSERT INTO {table.name} ({names})"
         self._postgres = f"{into} SELECT * FROM unnest({arrays}) {tail}"  # noqa: S608 -- names of our own tables
         self._sqlite = f"{into} VALUES ({', '.join('?' * len(columns))}) {tail}"
-        self._returning = bool(returning)
 
     def count(self, connection: Connection, columns: Sequence[Column]) -> int:
         """Inserts and returns how many rows were written."""
@@ -66,7 +72,7 @@ class Insert:
         return written
 
     def _plain(self, columns: Sequence[Column]) -> list[list[Any]]:
-        plain = [_values(column, element) for column, element in zip(columns, self._elements, strict=True)]
+        plain = [_values(*column) for column in zip(columns, self._elements, self._free, strict=True)]
         lengths = {len(column) for column in plain}
         if len(lengths) > 1:
             raise ValueError(f"columns of unequal length: {sorted(lengths)}")
@@ -81,7 +87,7 @@ def _execute(connection: Connection, statement: str, values: Any) -> CursorResul
         raise StoreError(f"{statement.split(' (', maxsplit=1)[0]}: a value does not fit its column: {error}") from error
 
 
-def _values(column: Column, element: str) -> list[Any]:
+def _values(column: Column, element: str, free: bool) -> list[Any]:
     values: list[Any] = column.tolist() if isinstance(column, np.ndarray) else list(column)
     if element == "double precision":
         # The driver takes no list of mixed int and float, and NaN means "none" in columns from numpy.
@@ -90,7 +96,10 @@ def _values(column: Column, element: str) -> list[Any]:
         # SQLite would keep a numpy integer as its raw bytes.
         return [None if x is None else int(x) for x in values]
     if element == "jsonb":
-        return [None if x is None else msgspec.json.encode(x).decode() for x in values]
+        texts = [None if x is None else msgspec.json.encode(x).decode() for x in values]
+        return [text if text is None or r"\u0000" not in text else _NUL.sub(r"\1\\ufffd", text) for text in texts]
+    if element == "text" and free:
+        return [x if x is None or "\0" not in x else x.replace("\0", "\ufffd") for x in values]
     return values
 
 

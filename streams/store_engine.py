@@ -93,12 +93,13 @@ def answering(url: URL) -> Iterator[None]:
 
 
 def _translated(error: DBAPIError, url: URL) -> StoreError:
-    cause = _without_password(str(error.orig).strip(), url)
+    # The first line says what; what follows quotes the statement.
+    cause = _without_password(str(error.orig), url).strip().partition("\n")[0]
     missing = getattr(error.orig, "sqlstate", None) in _UNDEFINED or "no such table" in cause or "no such col" in cause
     if missing or "has no column" in cause:
         return StoreOutdated(f"{place(url)}: {cause}; run `bestbefore migrate`")
     if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
-        return StoreUnreachable(f"{place(url)}: {cause}; nothing was written, trying again is safe")
+        return StoreUnreachable(f"{place(url)}: {cause}; trying again is safe")
     return StoreError(f"{place(url)}: refused: {cause}")
 
 

@@ -14,6 +14,8 @@ import yaml
 
 from infra.demo.images import CORRUPTIONS, corrupt, image_features, load
 from models.embedder import Embedder
+from models.quality import label_free, top_confidence
+from models.reference import compile_reference
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "digits"
@@ -149,19 +151,31 @@ def test_the_reference_statistics_are_those_of_the_reference_images(
 def test_the_label_free_interval_holds_on_images_and_draws_it_was_not_made_from(
     descriptors: dict[str, dict[str, Any]], model: Embedder
 ) -> None:
-    calibration, data = descriptors["training_data"]["bestbefore"]["calibration"], load().held_out
-    rng, inside = np.random.default_rng(5), []
-    for family in CORRUPTIONS:
-        for severity in (0.15, 0.4, 0.6, 0.9):
-            scores, _ = model.outputs(corrupt(data.images, family, severity, rng)[:, None])
-            assert scores is not None
-            logits = np.log(np.maximum(scores.astype(float), 1e-12)) / calibration["temperature"]
-            odds = np.exp(logits - logits.max(1, keepdims=True))
-            top = 1 / odds.sum(1)
-            estimate = (top.mean() + (top > calibration["atc_threshold"]).mean()) / 2
-            fall = max(calibration["accuracy"] - estimate, 0)
-            scale = 0.02 + fall + 0.5 * estimate * (1 - estimate)
-            error = (scores.argmax(1) == data.labels).mean() - estimate
-            bounds = calibration["residuals"]
-            inside.append(bounds["low"] * scale <= error <= bounds["high"] * scale)
-    assert np.mean(inside) >= bounds["level"]
+    reference, data = compile_reference(descriptors), load().held_out
+    calibration, rng, inside = reference.calibration, np.random.default_rng(5), []
+    assert calibration is not None
+    assert calibration.atc_threshold is not None
+    assert calibration.families == tuple(CORRUPTIONS)
+    for family, severity in itertools.product(CORRUPTIONS, (0.15, 0.4, 0.6, 0.9)):
+        scores, _ = model.outputs(corrupt(data.images, family, severity, rng)[:, None])
+        assert scores is not None
+        top = top_confidence(scores, calibration.temperature)
+        above = float((top > calibration.atc_threshold).sum())
+        estimate = label_free(len(top), float(top.sum()), above, 0, calibration)
+        assert estimate.low is not None
+        assert estimate.high is not None
+        inside.append(estimate.low <= (scores.argmax(1) == data.labels).mean() <= estimate.high)
+    assert np.mean(inside) >= calibration.level
+
+
+def test_the_workers_read_what_training_wrote(descriptors: dict[str, dict[str, Any]], model: Embedder) -> None:
+    reference = compile_reference(descriptors)
+    day = 86_400 * 10**6
+    assert (reference.window_us, reference.lateness_us, reference.lead_time_us) == (day, day // 12, 7 * day)
+    assert (reference.threshold, reference.metric, reference.minimum_n) == (0.85, "accuracy", 200)
+    assert set(reference.numeric) == {"brightness", "contrast", "ink", "centre_y", "centre_x"}
+    assert all(sum(feature.shares) == pytest.approx(1) for feature in reference.numeric.values())
+    assert reference.embedding is not None
+    assert len(reference.embedding.mean) == model.dimension
+    assert reference.file is not None
+    assert reference.file.sha256 == model.provenance["sha256"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+import socket
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -44,8 +45,8 @@ class Delivery:
             **options,
         }
         self._producer: Any = None
-        self._boxes: dict[str, deque[tuple[float, Message]]] = {}
-        self._pauses = {"": _Pause()}
+        self._boxes: dict[str, _Box] = {}
+        self._reconnect = _Pause()
         self._held = 0
 
     @property
@@ -61,55 +62,50 @@ class Delivery:
     def wait(self) -> float:
         """Seconds until something that failed may be tried again."""
         if not self.connected:
-            return self._pauses[""].left()
-        return min((self._pauses[t].left() for t, box in self._boxes.items() if box), default=_LONGEST_PAUSE)
+            return self._reconnect.left()
+        return min((box.pause.left() for box in self._boxes.values() if box.waiting), default=_LONGEST_PAUSE)
 
     def connect(self) -> None:
         """Build the producer, unless it exists or the last failure is too fresh."""
-        if self.connected or self._pauses[""].left() > 0:
+        if self.connected or self._reconnect.left() > 0:
             return
-        clients: list[Any] = []
-
-        def client(**config: Any) -> Any:
-            clients.append(KafkaProducer.DEFAULT_CONFIG["kafka_client"](**config))
-            return clients[-1]
-
         try:
-            self._producer = KafkaProducer(kafka_client=client, **self._options)
+            if "proxy_url" not in self._options:
+                _knock(self._options["bootstrap_servers"])
+            self._producer = KafkaProducer(**self._options)
         except Exception as error:  # noqa: BLE001 -- a wrong option or a dead broker must not end the thread
-            for made in clients:  # a failed constructor leaves its sockets open
-                made.close()
             self._ledger.note("connect", error)
             log.warning("no Kafka at %s (%s); trying again", self._options["bootstrap_servers"], error)
-            self._pauses[""].grow()
+            self._reconnect.grow()
 
     def put(self, message: Message) -> None:
         """Take a record to be sent; `pump` sends it.
 
         When the topic takes nothing, labels and inputs are dropped before they fill the window and hold up the frames.
         """
-        box = self._boxes.setdefault(message.topic, deque())
-        self._pauses.setdefault(message.topic, _Pause())
+        box = self._boxes.setdefault(message.topic, _Box())
         with self._ledger.changed:
             self._held += message.size
-        if message.topic != "inference" and sum(m.size for _, m in box) + message.size > self._window // 4:
+        if message.topic != "inference" and box.bytes + message.size > self._window // 4:
             self._landed(message, TimeoutError(f"topic {self._prefix}{message.topic} takes nothing"))
         else:
-            box.append((time.monotonic(), message))
+            box.waiting.append((time.monotonic(), message))
+            box.bytes += message.size
 
     def pump(self) -> None:
         """Hand waiting records to the producer; a topic that the broker does not have holds up only itself."""
         for topic, box in self._boxes.items():
-            while box and self._pauses[topic].left() <= 0:
-                since, message = box[0]
+            while box.waiting and box.pause.left() <= 0:
+                since, message = box.waiting[0]
                 if self._send(message):
-                    self._pauses[topic] = _Pause()
+                    box.pause = _Pause()
                 elif time.monotonic() - since < _EXPIRY:
-                    self._pauses[topic].grow()
+                    box.pause.grow()
                     break
                 else:
                     self._landed(message, TimeoutError(f"no topic {self._prefix}{topic}"))
-                box.popleft()
+                box.waiting.popleft()
+                box.bytes -= message.size
 
     def close(self, timeout: float) -> None:
         """Close the producer within `timeout` seconds, sent or not."""
@@ -144,6 +140,19 @@ class Delivery:
             self._ledger.settle(message.items, message.size, None if error is None else "delivery")
 
 
+def _knock(brokers: str) -> None:
+    """Raise OSError unless one of the brokers can be reached: kafka-python's failed constructor leaves sockets open."""
+    error: Exception = OSError(f"no broker in {brokers!r}; give host:port,host:port")
+    for broker in brokers.split(","):
+        host, _, port = broker.strip().rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_BLOCK_MS / 1000).close()
+            return
+        except (OSError, ValueError) as caught:
+            error = caught
+    raise error
+
+
 class _Pause:
     """Growing pauses with jitter, so that a fleet does not come back at once."""
 
@@ -156,3 +165,12 @@ class _Pause:
     def grow(self) -> None:
         self._until = time.monotonic() + self._length * random.uniform(0.5, 1.0)  # noqa: S311 -- not a secret
         self._length = min(2 * self._length, _LONGEST_PAUSE)
+
+
+class _Box:
+    """What waits for one topic, oldest first, since when."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[tuple[float, Message]] = deque()
+        self.bytes = 0
+        self.pause = _Pause()

@@ -67,7 +67,10 @@ class Pipeline:
                 self._flushing -= 1
 
     def close(self, timeout: float) -> bool:
-        """Refuse more, send what is held, and stop the thread; what is left after `timeout` seconds is written off."""
+        """Refuse more, send what is held, and stop the thread; what is left after `timeout` seconds is written off.
+
+        A second call keeps to the first one's deadline.
+        """
         with self._ledger.changed:
             self._ledger.refusing = True
             if self._deadline is None:
@@ -75,7 +78,7 @@ class Pipeline:
             self._ledger.changed.notify_all()
             thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout)
+            thread.join(max(0.0, self._deadline - time.monotonic()))
         atexit.unregister(self._at_exit)
         self._ledger.write_off()
         return self._ledger.lost == 0

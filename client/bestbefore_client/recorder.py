@@ -15,7 +15,7 @@ from bestbefore_client.delivery import Delivery
 from bestbefore_client.ledger import Ledger
 from bestbefore_client.messages import input_message, label_message, rfc3339
 from bestbefore_client.pipeline import Pipeline
-from bestbefore_client.rows import Scores, checked_id, checked_reserved, checked_segment, make_row
+from bestbefore_client.rows import Scores, Shapes, checked_id, checked_reserved, checked_segment, make_row
 from bestbefore_client.sampling import sampled, sampled_many
 
 # Inputs are large and a sample anyway: they must not push out the events.
@@ -71,7 +71,7 @@ class Recorder:
             raise ValueError("input_rate must lie in [0, 1]; frame_rows, frame_seconds, max_events, max_bytes above 0")
         self.model, self.version, self.input_rate = model, version, input_rate
         self._digest, self._classes, self._clock, self._key = digest, tuple(classes or ()), clock, key
-        self._segment = checked_segment(segment)
+        self._segment, self._shapes = checked_segment(segment), Shapes()
         self._key_of(version)
         self._frame_rows = frame_rows
         self._ledger = Ledger(max_events, max_bytes)
@@ -155,6 +155,7 @@ class Recorder:
                 scores=scores,
                 classes=self._classes,
                 embedding=embedding,
+                shapes=self._shapes,
                 extra=extra,
             )
             self._pipeline.offer(row, 1, row.size)

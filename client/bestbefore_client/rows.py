@@ -9,7 +9,7 @@ from typing import Any, Union
 import numpy as np
 from numpy.typing import NDArray
 
-from bestbefore_client.events import DEFAULTS, OVERHEAD, Row, Shape
+from bestbefore_client.events import DEFAULTS, Row, Shape
 from bestbefore_client.frame import RESERVED
 
 Scores = Union[Mapping[str, float], Sequence[float], "NDArray[Any]"]
@@ -17,8 +17,24 @@ Scores = Union[Mapping[str, float], Sequence[float], "NDArray[Any]"]
 MAX_ID = 200
 MAX_SEGMENT_KEYS = 8
 
+_MAX_SHAPES = 1000
+_ROW_BYTES = 600  # what CPython takes for a row without its values, about
+
 _PLAIN = frozenset((float, int, str, bool, type(None)))
 _NONE: tuple[float, ...] = ()
+
+
+class Shapes:
+    """Remembers shapes, so that thousands of waiting rows share one instead of keeping their own names."""
+
+    def __init__(self) -> None:
+        self._known: dict[Shape, Shape] = {}
+
+    def same(self, shape: Shape) -> Shape:
+        """Give the shape first seen that equals this one."""
+        if len(self._known) > _MAX_SHAPES:
+            self._known = {}
+        return self._known.setdefault(shape, shape)
 
 
 def make_row(
@@ -31,6 +47,7 @@ def make_row(
     scores: Scores | None,
     classes: tuple[str, ...],
     embedding: Any,
+    shapes: Shapes,
     extra: Mapping[str, Any],
 ) -> Row:
     """Make a row; raises ValueError or TypeError when something is malformed."""
@@ -39,9 +56,11 @@ def make_row(
     vector = _NONE if embedding is None else np.array(embedding, dtype=np.float32).reshape(-1)
     kept = {name: v for name, v in extra.items() if v is not None and v != DEFAULTS.get(name)}
     shape = Shape(version, names, tuple(segment), classes, len(vector))
-    size = OVERHEAD + len(names) * 32 + len(points) * 32 + len(vector) * 4 + size_of(kept.values())
+    size = _ROW_BYTES + 40 * (len(values) + len(points)) + 4 * len(vector) + 40 * len(segment) + size_of(kept.values())
     size += sum(map(len, filter(_is_text, values)))
-    return Row(shape, checked_id(id), int(time_us), values, tuple(segment.values()), points, vector, kept, size)
+    return Row(
+        shapes.same(shape), checked_id(id), int(time_us), values, tuple(segment.values()), points, vector, kept, size
+    )
 
 
 def checked_segment(segment: Mapping[str, Any] | None) -> dict[str, str]:

@@ -46,7 +46,7 @@ def unit(id: str) -> float:
     """Hash an id to a number in [0, 1]; uniform over ids, rounded to the nearest float.
 
     >>> round(unit("r-81"), 6)
-    0.238445
+    0.238444
     """
     return u64(id) / 2.0**64
 

@@ -334,7 +334,7 @@ def describe_data(data: Split, run: Serve, calibration: Calibration, digest: str
     shares = {str(k): rounded(share) for k, share in enumerate(table.sum(1) / table.sum())}
     features = {k: describe_feature(v, UNITS[k]) for k, v in image_features(data.images).items()}
     low, high = residual_bounds(induce(data, run, calibration), calibration)
-    residuals = {"low": rounded(low), "high": rounded(high), "families": len(CORRUPTIONS), "level": LEVEL}
+    residuals = {"low": rounded(low), "high": rounded(high), "families": list(CORRUPTIONS), "level": LEVEL}
     properties = (("Mean", "mean"), ("Standard Deviation", "sd"))
     return {
         "statistics": [

@@ -79,7 +79,7 @@ def is_ours(process: psutil.Process, *, mark: str) -> bool:
 def end(process: psutil.Process, *, mark: str, how: signal.Signals = signal.SIGTERM, patience_s: float = 20) -> None:
     """Ask `process` to leave with the signal `how`; after `patience_s` kill it. Returns when it is gone."""
     _send(process, how, mark)
-    if not _gone(process, mark, patience_s):
+    if not _gone(process, patience_s):
         kill(process, mark=mark)
 
 
@@ -89,10 +89,9 @@ def kill(process: psutil.Process, *, mark: str) -> None:
     Raises:
         ServiceError: it is still there after 20 s.
     """
-    children = _children(process)
+    family = [process, *_children(process)]
     _send(process, signal.SIGKILL, mark)
-    _, left = psutil.wait_procs(children, timeout=20)
-    if left or not _gone(process, mark, 20):
+    if not all(_gone(member, 20) for member in family):
         raise ServiceError(f"process {process.pid} did not go within 20 s of kill -9; see `ps -p {process.pid}`")
 
 
@@ -132,10 +131,19 @@ def _send(process: psutil.Process, how: signal.Signals, mark: str) -> None:
         raise ServiceError(f"process {process.pid} belongs to another user; stop it as that user") from error
 
 
-def _gone(process: psutil.Process, mark: str, patience_s: float) -> bool:
+def _gone(process: psutil.Process, patience_s: float) -> bool:
     end_at = time.monotonic() + patience_s
     while time.monotonic() < end_at:
-        if not is_ours(process, mark=mark):
+        if _exited(process):
             return True
         time.sleep(0.02)
     return False
+
+
+def _exited(process: psutil.Process) -> bool:
+    # The first thread of a dying process is a zombie while others still hold its ports; and where nobody reaps
+    # orphans (some containers) a zombie of one thread is all the end there will be.
+    try:
+        return not process.is_running() or (process.status() == psutil.STATUS_ZOMBIE and len(process.threads()) <= 1)
+    except psutil.NoSuchProcess:
+        return True

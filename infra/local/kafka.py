@@ -20,6 +20,7 @@ from infra.local.jars import Cache, kafka_jars
 from infra.local.machine import HOST, claim_port, free_port, is_free, is_open
 from streams.errors import ServiceError
 
+# After a crash the controller lets the broker back in only when its session of before has run out: keep it short.
 # Paths are relative to the working folder: Java would read neither a comma nor, in the C locale, an umlaut right.
 _SERVER = """\
 process.roles=broker,controller
@@ -36,6 +37,8 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
 group.initial.rebalance.delay.ms=100
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=3000
 """
 
 _LOGGING = """\

@@ -128,26 +128,30 @@ def ephemeral(
     folder = _made(folder)
     if Broker(folder).process() or Postgres(folder).process():
         raise ServiceError(f"services already run in {folder}; stop them with `bestbefore down`, or use another folder")
-    with _leash(folder):
+    with _leash(folder) as leash:
         try:
             yield up(folder, store=store, report=report, room=room)
         finally:
             down(folder)
+            leash.communicate(b"done")
 
 
 @contextmanager
-def _leash(folder: Path) -> Iterator[None]:
-    """A process that stops the services of `folder` once the pipe from us closes, however we end."""
+def _leash(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that stops the services of `folder` once the pipe from us closes with nothing said, however we end."""
     program = (
-        "import pathlib, sys; sys.stdin.buffer.read(); sys.path.insert(0, sys.argv[1]); "
-        "from infra.local.services import down; down(pathlib.Path(sys.argv[2]))"
+        "import pathlib, sys\n"
+        "if not sys.stdin.buffer.read():\n"
+        "    sys.path.insert(0, sys.argv[1])\n"
+        "    from infra.local.services import down\n"
+        "    down(pathlib.Path(sys.argv[2]))"
     )
     argv = [sys.executable, "-c", program, str(Path(__file__).parents[2]), str(folder)]
     with (
         (folder / "leash.log").open("ab") as log,
-        subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True),  # noqa: S603
+        subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True) as leash,  # noqa: S603
     ):
-        yield
+        yield leash
 
 
 def _start_postgres(postgres: Postgres, undo: ExitStack) -> str:

@@ -1,0 +1,262 @@
+"""profiles -> estimates, verdicts, forecast, decision: applied in one transaction of the event store.
+
+The store is the truth. A batch of profiles, the events they lead to, the estimators' state and the applied offset are
+committed together; an epoch per partition refuses the transaction of a worker that has lost it.
+"""
+
+import asyncio
+import logging
+import time
+from typing import Any
+
+import msgspec
+from faust.types import TP
+
+from agents.publish import Publisher, outbox
+from models.assessor import Note, State, assess, fresh
+from models.columns import Subject
+from models.profile import WEIGHT, Profile
+from models.reference import Reference
+from streams.errors import Fenced
+from streams.event_store import EventStore
+from streams.lane import ProfileRecord
+from streams.runtime import Runtime
+from streams.store_rows import Event, State as StoredState, WindowCounts, WindowEstimate
+from streams.store_transaction import Transaction
+from streams.topics import PROFILES
+
+log = logging.getLogger(__name__)
+STATE_FORMAT = 1
+MAX_BATCH = 256
+_decoder = msgspec.msgpack.Decoder(ProfileRecord)
+
+
+class Part:
+    """One partition of the profiles topic in the hands of this worker."""
+
+    def __init__(self, tp: TP, generation: int, epoch: int, next_offset: int) -> None:
+        self.tp, self.generation, self.epoch, self.next_offset = tp, generation, epoch, next_offset
+        self.read = next_offset  # next offset to be taken in
+        self.waiting: list[tuple[int, ProfileRecord]] = []
+        self.states: dict[Subject, State] = {}
+        self.blocked_since: dict[Subject, float] = {}
+
+    def frontier(self) -> tuple[int, None]:
+        """Everything below is in the store."""
+        return self.next_offset, None
+
+
+class Assess:
+    """Reads the profiles topic."""
+
+    name, topic, flush_every = "assess", PROFILES, 0.1
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.parts: dict[TP, Part] = {}
+        self.publisher = Publisher(runtime)
+        self._lock = asyncio.Lock()
+
+    async def run(self, stream: Any) -> None:
+        """The body of the Faust agent; it does not raise."""
+        async for event in stream.noack().events():
+            try:
+                await self.take(event.message)
+            except (asyncio.CancelledError, GeneratorExit):
+                raise
+            except Exception as error:  # noqa: BLE001 -- a defect of ours; going on would lose the profile
+                self.runtime.end(
+                    f"assess failed at {event.message.topic}[{event.message.partition}]@{event.message.offset}", error
+                )
+
+    async def take(self, message: Any) -> None:
+        """Take in one profile; it is applied together with others."""
+        if message.generation_id != self.runtime.app.consumer_generation_id:
+            return
+        part = await self._part(message.tp, message.generation_id)
+        if part is None or message.offset < part.read:
+            return
+        part.read = message.offset + 1
+        self.runtime.processed[part.tp] = part.read
+        self.runtime.watchdog.progress()
+        part.waiting.append((message.offset, _decoder.decode(message.value)))
+        if len(part.waiting) >= MAX_BATCH:
+            await self.flush()
+
+    async def _part(self, tp: TP, generation: int) -> Part | None:
+        async with self._lock:
+            part = self.parts.get(tp)
+            if part is not None and part.generation == generation:
+                return part
+            if not self.runtime.owns(tp):
+                return None
+            group, store = self.runtime.settings.group, self.runtime.store
+            claim = await self.runtime.stored(store.claim, group, tp.topic, tp.partition)
+            part = Part(tp, generation, claim.epoch, claim.next_offset or 0)
+            self.parts[tp] = part
+            self.runtime.frontiers[tp] = part.frontier
+            await self.publisher.drain(tp.partition)
+            return part
+
+    def revoked(self, tps: set[TP]) -> None:
+        """Forget partitions that belong to others now."""
+        for tp in tps & self.parts.keys():
+            del self.parts[tp]
+            self.runtime.frontiers.pop(tp, None)
+            self.runtime.processed.pop(tp, None)
+
+    async def flush(self) -> None:
+        """Apply what waits."""
+        async with self._lock:
+            for part in list(self.parts.values()):
+                await self._apply(part)
+
+    async def tick(self) -> None:
+        """Give up on sources that have kept a window waiting for longer than the grace."""
+        await self.flush()
+        grace, now = self.runtime.settings.seconds("assess_grace"), time.monotonic()
+        async with self._lock:
+            for part in list(self.parts.values()):
+                late = []
+                for subject, state in part.states.items():
+                    if not state.assembly.waiting():
+                        part.blocked_since.pop(subject, None)
+                    elif now - part.blocked_since.setdefault(subject, now) > grace:
+                        late.append(subject)
+                        part.blocked_since.pop(subject)
+                if late:
+                    await self._apply(part, give_up=late)
+
+    async def _apply(self, part: Part, give_up: list[Subject] | None = None) -> None:
+        waiting = part.waiting
+        if not waiting and not give_up:
+            return
+        next_offset = waiting[-1][0] + 1 if waiting else part.next_offset
+        call = Application(self.runtime, part, [record for _, record in waiting], give_up or [], next_offset)
+        try:
+            await self.runtime.stored(call.apply)
+        except Fenced as error:
+            log.warning("%s", error)
+            self.revoked({part.tp})
+            return
+        del part.waiting[: len(waiting)]
+        part.next_offset = next_offset
+        part.states.update(call.states)
+        for subject in call.moved:
+            part.blocked_since.pop(subject, None)
+        if call.notes:
+            await self.publisher.drain(part.tp.partition)
+
+
+class Application:
+    """One batch of profiles on its way into the store; `apply` may be called again when the store did not answer."""
+
+    def __init__(
+        self, runtime: Runtime, part: Part, records: list[ProfileRecord], give_up: list[Subject], next_offset: int
+    ) -> None:
+        self._runtime, self._part, self._records = runtime, part, records
+        self._give_up, self._next_offset = give_up, next_offset
+        self.states: dict[Subject, State] = {}
+        self.notes: list[Note] = []
+        self.moved: set[Subject] = set()
+
+    def apply(self) -> None:
+        """One transaction. Raises StoreUnreachable and Fenced; then nothing has changed, here or there."""
+        runtime, part = self._runtime, self._part
+        group = runtime.settings.group
+        store: EventStore = runtime.store
+        self.states, self.notes, self.moved = {}, [], set()
+        with store.transaction() as tx:
+            tx.advance(group, part.tp.topic, part.tp.partition, part.epoch, self._next_offset)
+            self._load(tx)
+            with_rows = [r for r in self._records if r.profile is not None]
+            new = tx.new_profiles(group, [r.identity() for r in with_rows])
+            fresh_ones = {id(r) for r, is_new in zip(with_rows, new, strict=True) if is_new}
+            windows, estimates = [], []
+            for record in self._records:
+                profile = (
+                    Profile.unpack(record.profile) if record.profile is not None and id(record) in fresh_ones else None
+                )
+                if profile is not None:
+                    windows.append(_counts(record, profile))
+                estimates += self._hear(record, profile)
+            for subject in self._give_up:
+                self.states[subject].assembly.give_up()
+                estimates += self._assess(subject)
+            tx.add_windows(windows)
+            tx.append_events([_event(note) for note in self.notes])
+            tx.set_estimates(estimates)
+            tx.save_states({s: StoredState(STATE_FORMAT, state.encode()) for s, state in self.states.items()})
+            tx.enqueue([outbox(note, part.tp.partition, runtime.settings) for note in self.notes])
+
+    def _load(self, tx: Transaction) -> None:
+        """Work on copies: what is in memory stays as it is until the transaction has succeeded."""
+        subjects = {*(r.subject for r in self._records), *self._give_up}
+        known = {s: state for s, state in self._part.states.items() if s in subjects}
+        missing = subjects - known.keys()
+        self.states = {s: State.decode(state.encode()) for s, state in known.items()}
+        for subject, saved in tx.load_states(missing).items():
+            self.states[Subject(*subject)] = State.decode(saved.body)
+        for subject in missing - self.states.keys():
+            self.states[subject] = fresh(self._reference(subject))
+
+    def _reference(self, subject: Subject) -> Reference:
+        return self._runtime.registry.get(subject.model, subject.version)
+
+    def _hear(self, record: ProfileRecord, profile: Profile | None) -> list[WindowEstimate]:
+        subject = record.subject
+        assembly = self.states[subject].assembly
+        if profile is not None:
+            assembly.add(record.start, record.arrival, profile)
+        assembly.heard(record.source, record.watermark, retired=record.retired, idle=record.idle)
+        return self._assess(subject)
+
+    def _assess(self, subject: Subject) -> list[WindowEstimate]:
+        notes, conclusions = assess(self.states[subject], subject, self._reference(subject))
+        self.notes += notes
+        if conclusions:
+            self.moved.add(subject)
+        return [
+            WindowEstimate(
+                model=subject.model, version=subject.version, segment=subject.segment, window_start_us=c.start_us,
+                window_end_us=c.end_us, estimate=c.estimate.estimate, low=c.estimate.low, high=c.estimate.high,
+                basis=c.estimate.basis, best_before_us=c.best_before_us,
+            )
+            for c in conclusions
+        ]  # fmt: skip
+
+
+def _counts(record: ProfileRecord, profile: Profile) -> WindowCounts:
+    counts = profile.counts
+    failed = counts.get("failed", 0) + counts.get("abstained", 0)
+    return WindowCounts(
+        model=record.model,
+        version=record.version,
+        segment=record.segment,
+        window_start_us=record.start,
+        window_end_us=record.start + record.length,
+        n=profile.n,
+        n_late=counts.get("late", 0),
+        n_capped=counts.get("capped", 0),
+        n_failed=failed,
+        n_input=counts.get("n_input", 0),
+        n_labelled=counts.get("audit.n", 0),
+        n_correct=counts.get("audit.n_correct", 0),
+        weight=counts.get("weight", 0) / WEIGHT,
+    )
+
+
+def _event(note: Note) -> Event:
+    return Event(
+        event_id=note.id,
+        kind=note.kind,
+        model=note.subject.model,
+        version=note.subject.version,
+        segment=note.subject.segment,
+        check=note.check,
+        severity=note.severity,
+        occurred_at_us=note.at_us,
+        window_start_us=note.start_us,
+        window_end_us=note.end_us,
+        body=note.body,
+    )

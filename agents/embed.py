@@ -1,0 +1,195 @@
+"""inputs -> profiles: recompute the embeddings of sampled inputs, batched over partitions, in ONNX Runtime's own thread."""
+
+import asyncio
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.embedder import Embedder, EmbedError, ModelLoadError, decode_tensor
+from models.reference import ModelFile
+from streams.batches import Stamped, embedded_batch
+from streams.claim_check import fetch
+from streams.errors import BadInput, ModelError
+from streams.intake import Intake
+from streams.lane import Lane
+from streams.records import InputSample, decode_input
+from streams.runtime import Runtime
+from streams.topics import INPUTS
+
+MAX_MODEL_BYTES = 2 << 30
+RETRY_AFTER = 30.0  # seconds before a model that could not be loaded is tried again
+
+
+class Waiting(NamedTuple):
+    """A sampled input on its way to the embedder."""
+
+    lane: Lane
+    stamped: Stamped
+    message: Any
+
+
+class Loaded(NamedTuple):
+    """An embedder, or why there is none."""
+
+    embedder: Embedder | None
+    error: str
+    at: float
+
+
+class Embed(Intake):
+    """Reads the inputs topic."""
+
+    name, topic = "embed", INPUTS
+
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime)
+        self.flush_every = runtime.settings.seconds("embed_delay")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="onnxruntime")
+        self._models: dict[ModelFile, Loaded] = {}
+        self._waiting = 0
+        self._running: asyncio.Task[None] | None = None
+
+    def decode(self, message: Any) -> InputSample:
+        """The metadata; the tensor is checked once its model is known."""
+        sample = decode_input(message.headers)
+        if not message.value and not sample.dataref:
+            raise BadInput(f"sampled input {sample.inference_id!r} has neither a tensor nor a dataref")
+        return sample
+
+    async def digest(self, lane: Lane, message: Any, record: InputSample) -> None:
+        """Wait for a full batch; while one is computed the next one fills."""
+        lane.queued(Stamped(message.offset, int(message.timestamp * 1e6), (record, message)), message.offset)
+        self._waiting += 1
+        if self._waiting >= self.runtime.settings.embed_batch:
+            await self._launch()
+
+    async def flush(self) -> None:
+        """Embed what waits, also a small batch, and wait for it."""
+        if self._waiting:
+            await self._launch()
+        if self._running is not None:
+            await self._running
+
+    async def _launch(self) -> None:
+        if self._running is not None:
+            await self._running
+        self._waiting = 0
+        waiting = [
+            Waiting(lane, Stamped(s.offset, s.received, s.event[0]), s.event[1])
+            for lane in list(self.lanes.values())
+            for s in lane.unqueue()
+        ]
+        if waiting:
+            self._running = asyncio.ensure_future(self._embed(waiting))
+
+    async def _embed(self, waiting: list[Waiting]) -> None:
+        try:
+            vectors: dict[int, NDArray[np.float32]] = {}
+            by_model: dict[ModelFile | None, list[int]] = {}
+            for i, item in enumerate(waiting):
+                sample: InputSample = item.stamped.event
+                by_model.setdefault(self.runtime.registry.get(sample.model, sample.version).file, []).append(i)
+            for file, rows in by_model.items():
+                vectors |= await self._of_model(file, [(i, waiting[i]) for i in rows])
+            await self._add(waiting, vectors)
+        except Exception as error:  # noqa: BLE001 -- a task of its own: nobody else would see it
+            self.runtime.end("embedding failed", error)
+
+    async def _of_model(
+        self, file: ModelFile | None, items: list[tuple[int, Waiting]]
+    ) -> dict[int, NDArray[np.float32]]:
+        """Embeddings by row number; rows that cannot be embedded are buried, rows without a model have no dimension."""
+        if file is None:
+            return {i: np.empty(0, np.float32) for i, _ in items}
+        loaded = await self._model(file)
+        if loaded.embedder is None:
+            for _, item in items:
+                item.lane.bury(item.message, BadInput(loaded.error), self.name)
+            return {}
+        tensors, kept = [], []
+        for i, item in items:
+            try:
+                tensors.append(await self._tensor(item, loaded.embedder))
+                kept.append((i, item))
+            except BadInput as error:
+                item.lane.bury(item.message, error, self.name)
+        if not kept:
+            return {}
+        try:
+            rows = await self._in_thread(loaded.embedder.embed, np.stack(tensors))
+        except EmbedError as error:
+            return await self._halved(file, kept, error)
+        return {i: row for (i, _), row in zip(kept, rows, strict=True)}
+
+    async def _halved(
+        self, file: ModelFile, items: list[tuple[int, Waiting]], error: EmbedError
+    ) -> dict[int, NDArray[np.float32]]:
+        """A batch the model failed on is tried in halves (memory); a single input that fails is buried."""
+        if len(items) == 1:
+            items[0][1].lane.bury(items[0][1].message, BadInput(str(error)), self.name)
+            return {}
+        middle = len(items) // 2
+        return {**await self._of_model(file, items[:middle]), **await self._of_model(file, items[middle:])}
+
+    async def _tensor(self, item: Waiting, embedder: Embedder) -> NDArray[Any]:
+        sample: InputSample = item.stamped.event
+        value = item.message.value
+        settings = self.runtime.settings
+        if sample.dataref:
+            loop = asyncio.get_running_loop()
+            value = await loop.run_in_executor(
+                None,
+                lambda: fetch(
+                    str(sample.dataref), sha256=sample.sha256, size=sample.size, allowed=settings.dataref_prefixes,
+                    max_bytes=settings.max_record_bytes,
+                ),
+            )  # fmt: skip
+        try:
+            return decode_tensor(value, sample.dtype, sample.shape, embedder.input_shape)
+        except ValueError as error:
+            raise BadInput(f"sampled input {sample.inference_id!r}: {error}") from None
+
+    async def _add(self, waiting: list[Waiting], vectors: dict[int, NDArray[np.float32]]) -> None:
+        by_lane: dict[int, list[int]] = {}
+        for i, item in enumerate(waiting):
+            by_lane.setdefault(id(item.lane), []).append(i)
+        for rows in by_lane.values():
+            lane = waiting[rows[0]].lane
+            kept = [i for i in rows if i in vectors]
+            last = waiting[rows[-1]].stamped.offset
+            await lane.add(embedded_batch([waiting[i].stamped for i in kept], [vectors[i] for i in kept], last))
+
+    # -- models ------------------------------------------------------------------------------------------
+
+    async def _model(self, file: ModelFile) -> Loaded:
+        loaded = self._models.get(file)
+        if loaded is None or (loaded.embedder is None and time.monotonic() - loaded.at > RETRY_AFTER):
+            loaded = await self._in_thread(self._load, file)
+            self._models[file] = loaded
+        return loaded
+
+    def _load(self, file: ModelFile) -> Loaded:
+        settings = self.runtime.settings
+        try:
+            content = _content(file, settings.model_prefixes)
+            embedder = Embedder.load(
+                content, sha256=file.sha256 or None, embedding=file.embedding, policy=settings.provider_policy,
+                max_batch=settings.embed_batch,
+            )  # fmt: skip
+        except (ModelLoadError, ModelError, BadInput, OSError) as error:
+            return Loaded(None, f"the model's ONNX file cannot be used: {error}", time.monotonic())
+        return Loaded(embedder, "", time.monotonic())
+
+    async def _in_thread(self, call: Any, *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
+
+
+def _content(file: ModelFile, prefixes: tuple[str, ...]) -> bytes:
+    """The bytes of the ONNX file: from the folder it was registered from, or from an allowed prefix."""
+    if "://" not in file.path:
+        return Path(file.path).read_bytes()
+    return fetch(file.path, sha256=file.sha256 or None, size=None, allowed=prefixes, max_bytes=MAX_MODEL_BYTES)

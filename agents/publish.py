@@ -1,0 +1,56 @@
+"""outbox -> mismatches, retrain-triggers, status: CloudEvents with deterministic ids, fed from the event store.
+
+A record is sent until the broker has it, and only then leaves the outbox: a consumer may see an id twice, but never two
+ids for one cause.
+"""
+
+import msgspec
+
+from models.assessor import Note
+from streams.records import time_text
+from streams.runtime import Runtime
+from streams.settings import Settings
+from streams.store_rows import OutboxMessage
+from streams.topics import MISMATCHES, STATUS, TRIGGERS
+
+MAX_ROWS = 500
+_KINDS = {
+    "status": (STATUS, "io.bestbefore.status.v1"),
+    "mismatch": (MISMATCHES, "io.bestbefore.mismatch.v1"),
+    "trigger": (TRIGGERS, "io.bestbefore.retrain-trigger.v1"),
+}
+
+
+def outbox(note: Note, partition: int, settings: Settings) -> OutboxMessage:
+    """A note as a binary CloudEvent on its topic."""
+    topic, kind = _KINDS[note.kind]
+    subject = note.subject
+    key = "/".join(part for part in subject if part) if note.kind == "status" else subject.model
+    headers = {
+        "ce_specversion": "1.0",
+        "ce_id": note.id,
+        "ce_source": f"/bestbefore/{settings.group}",
+        "ce_type": kind,
+        "ce_time": time_text(note.at_us),
+        "ce_subject": key,
+        "content-type": "application/json",
+    }
+    return OutboxMessage(
+        partition=partition, topic=topic, key=key, headers=headers, value=msgspec.json.encode(note.body)
+    )
+
+
+class Publisher:
+    """Drains the outbox of the partitions that this worker owns."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def drain(self, partition: int) -> None:
+        """Send everything that waits for a partition, in order."""
+        store = self._runtime.store
+        while rows := await self._runtime.stored(store.outbox, [partition], MAX_ROWS):
+            for row in rows:
+                headers = [(name, value.encode()) for name, value in row.headers.items()]
+                await self._runtime.send(row.topic, row.key.encode(), row.value, headers)
+            await self._runtime.stored(store.sent, [row.seq for row in rows])

@@ -1,0 +1,115 @@
+"""The worker: joins settings, store, Faust app and agents. The only composition root."""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+import faust
+from faust.types import TP
+
+from agents.assess import Assess
+from agents.embed import Embed
+from agents.ingest import Ingest
+from agents.label import Label
+from streams.app import App, create_app
+from streams.event_store import EventStore
+from streams.intake import Intake
+from streams.runtime import Runtime
+from streams.settings import Settings
+
+log = logging.getLogger(__name__)
+AGENTS: dict[str, type[Intake] | type[Assess]] = {"ingest": Ingest, "embed": Embed, "label": Label, "assess": Assess}
+TICK, REFRESH, PRUNE = 0.5, 5.0, 3600.0  # seconds
+
+
+def create_worker(settings: Settings, agents: Iterable[str] = tuple(AGENTS)) -> tuple[App, Runtime]:
+    """A Faust app with the named agents, and their runtime. Raises KeyError for an agent that does not exist."""
+    chosen = [name for name in AGENTS if name in set(agents)]
+    app = create_app(settings)
+    runtime = Runtime(settings, app, EventStore(settings.store))
+    members = [AGENTS[name](runtime) for name in chosen]
+    for member in members:
+        _join(app, settings, member)
+    _wire(app, runtime, members)
+    return app, runtime
+
+
+def _join(app: App, settings: Settings, member: Intake | Assess) -> None:
+    topic = app.topic(settings.topic(member.topic), key_type=bytes, value_type=bytes)
+    app.agent(topic, name=f"bestbefore.{member.name}")(member.run)
+
+
+def _wire(app: App, runtime: Runtime, members: list[Intake | Assess]) -> None:
+    async def forget(_: Any, revoked: set[TP], **__: Any) -> None:
+        for member in members:
+            member.revoked(revoked)
+
+    async def watch() -> None:
+        runtime.watchdog.start()
+        while not app.should_stop:
+            runtime.watchdog.beat()
+            await asyncio.sleep(1.0)
+
+    async def refresh() -> None:
+        while not app.should_stop:
+            await asyncio.sleep(REFRESH)
+            await load_registrations(runtime)
+
+    async def prune() -> None:
+        while not app.should_stop:
+            await asyncio.sleep(PRUNE)
+            days = runtime.settings.keep_days
+            await runtime.stored(lambda: runtime.store.prune(_now_us(), days, days))
+
+    app.on_partitions_revoked.connect(forget, weak=False)
+    for task in (watch, refresh, prune, *(loop for m in members for loop in _loops(app, runtime, m))):
+        app.task(_guarded(runtime, task))
+
+
+def _loops(app: App, runtime: Runtime, member: Intake | Assess) -> list[Any]:
+    async def flush() -> None:
+        while not app.should_stop:
+            await asyncio.sleep(member.flush_every)
+            await member.flush()
+
+    async def tick() -> None:
+        while not app.should_stop:
+            await asyncio.sleep(TICK)
+            await member.tick()
+
+    return [flush, tick]
+
+
+def _guarded(runtime: Runtime, task: Any) -> Any:
+    """A background task that fails ends the worker; Faust would only log it."""
+
+    async def guarded() -> None:
+        try:
+            await task()
+        except Exception as error:  # noqa: BLE001 -- reported, and the worker ends
+            runtime.end(f"task {task.__name__} failed", error)
+
+    return guarded
+
+
+async def load_registrations(runtime: Runtime) -> None:
+    """Take in what was registered since the last look."""
+    rows = await runtime.stored(runtime.store.registrations)
+    for reference in runtime.registry.load([row.body for row in rows]):
+        log.info("reference of %s %s is active (digest %s)", reference.model, reference.version, reference.digest[:12])
+
+
+def run_worker(settings: Settings, agents: Iterable[str] = tuple(AGENTS), loglevel: str = "warning") -> None:
+    """Run until a signal ends it. The store must be reachable and of this version at the start."""
+    app, runtime = create_worker(settings, agents)
+    runtime.store.check()
+    runtime.registry.load([row.body for row in runtime.store.registrations()])
+    worker = faust.Worker(app, loglevel=loglevel, redirect_stdouts=False, quiet=True, daemon=True)
+    worker.execute_from_commandline()
+
+
+def _now_us() -> int:
+    import time
+
+    return time.time_ns() // 1000

@@ -1,0 +1,126 @@
+"""What a window says about quality, kept as sums for the last windows, and read as input of the forecast.
+
+Late labels belong to the window of their inference, so a record may still grow after it was assessed.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from models.forecast import MEMORY, Reading
+from models.profile import UNIT, WEIGHT, Profile
+from models.quality import Estimate, audited, label_free
+from models.reference import Reference
+
+Z90 = 1.6448536269514722
+AUDIT_BLOCK = 20  # labels that make a reading; fewer are joined with those of the following windows
+
+
+class Evidence(msgspec.Struct):
+    """The sums of one window, in the fixed point of `Profile`."""
+
+    start: int
+    n: int = 0
+    weight: int = 0
+    scored: int = 0
+    confidence: int = 0
+    above: int = 0
+    audits: int = 0
+    audits_correct: int = 0
+    audit_weight: int = 0
+    audit_correct: int = 0
+    audit_squared: int = 0
+
+    def add(self, profile: Profile) -> None:
+        """Add what a profile of this window says."""
+        counts = profile.counts
+        self.n += profile.n
+        self.weight += counts.get("weight", 0)
+        self.scored += counts.get("scored", 0)
+        sums = profile.sums.get("confidence")
+        if sums is not None:
+            self.confidence += int(sums[0])
+            self.above += int(sums[1])
+        self.audits += counts.get("audit.n", 0)
+        self.audits_correct += counts.get("audit.n_correct", 0)
+        self.audit_weight += counts.get("audit.weight", 0)
+        self.audit_correct += counts.get("audit.weight_correct", 0)
+        self.audit_squared += counts.get("audit.weight_squared", 0)
+
+    def join(self, other: "Evidence") -> "Evidence":
+        """Both windows as one block that ends with `other`."""
+        names = self.__struct_fields__[1:]
+        return Evidence(other.start, *(getattr(self, n) + getattr(other, n) for n in names))
+
+    def label_free(self, reference: Reference) -> Estimate:
+        """The estimate from confidences; sampled events weigh 1 / probability."""
+        if not self.weight:
+            return Estimate(n=0, reason="no predictions in this window")
+        if not self.scored:
+            return Estimate(n=self.n, reason="the events carry no usable scores")
+        unit = self.n / (self.weight / WEIGHT)  # shares by weight, noise by the number of events
+        failed = (self.weight - self.scored) / WEIGHT * unit
+        return label_free(
+            self.n, self.confidence / UNIT * unit, self.above / UNIT * unit, failed, reference.calibration
+        )
+
+    def audited(self) -> Estimate:
+        """The estimate from labels."""
+        return audited(
+            self.audit_weight / WEIGHT, self.audit_correct / WEIGHT, self.audit_squared / WEIGHT, self.audits
+        )
+
+
+def remember(ring: list[Evidence], start: int, profile: Profile) -> Evidence:
+    """Add a profile to the evidence of its window, keeping the last MEMORY windows in order."""
+    for known in reversed(ring):
+        if known.start == start:
+            known.add(profile)
+            return known
+        if known.start < start:
+            break
+    fresh = Evidence(start)
+    fresh.add(profile)
+    ring.append(fresh)
+    ring.sort(key=lambda e: e.start)
+    del ring[:-MEMORY]
+    return fresh
+
+
+def blocks(ring: Sequence[Evidence], enough: int, count: str) -> Iterator[Evidence]:
+    """Consecutive windows joined until `count` reaches `enough`; an unfinished block says nothing yet."""
+    open_block: Evidence | None = None
+    for window in ring:
+        open_block = window if open_block is None else open_block.join(window)
+        if getattr(open_block, count) >= enough:
+            yield open_block
+            open_block = None
+
+
+def readings(ring: Sequence[Evidence], reference: Reference) -> list[Reading]:
+    """One reading per window that has something to say, oldest first."""
+    length = reference.window_us
+    found: dict[int, dict[str, float]] = {}
+    for block in blocks(ring, max(reference.minimum_n, 1), "n"):
+        estimate = block.label_free(reference)
+        if estimate.estimate is None or estimate.low is None or estimate.high is None:
+            continue
+        share = estimate.estimate
+        found.setdefault(block.start // length, {}).update(
+            label_free=share,
+            label_free_se=math.sqrt(max(share * (1 - share), 0.02) / block.n),
+            bias_sd=max((estimate.high - estimate.low) / (2 * Z90), 0.005),
+        )
+    for block in blocks(ring, AUDIT_BLOCK, "audits"):
+        audit = block.audited()
+        if audit.estimate is None:
+            continue
+        effective = (block.audit_weight / WEIGHT) ** 2 / (block.audit_squared / WEIGHT)
+        found.setdefault(block.start // length, {}).update(
+            audit=audit.estimate,
+            audit_se=math.sqrt(max(audit.estimate * (1 - audit.estimate), 0.02) / effective),
+        )
+    last = ring[-1].start // length if ring else 0
+    found.setdefault(last, {})
+    return [Reading(window=window, **values) for window, values in sorted(found.items())]
