@@ -21,7 +21,8 @@ from streams.errors import Fenced
 from streams.event_store import EventStore
 from streams.lane import ProfileRecord
 from streams.runtime import Runtime
-from streams.store_rows import Event, State as StoredState, WindowCounts, WindowEstimate
+from streams.store_rows import Event, WindowCounts, WindowEstimate
+from streams.store_rows import State as StoredState
 from streams.store_transaction import Transaction
 from streams.topics import PROFILES
 

@@ -1,6 +1,6 @@
 """How far can the time to threshold be believed? Coverage and width of the 90% interval, beside two baselines.
 
-    python benchmarks/forecast.py
+    python benchmarks/forecast.py        (or python -m benchmarks.forecast, where the project is not installed)
 
 One core, under two minutes, the same figures every run. Simulated series of window accuracies (500 labels each) hold
 .92, then stay or decay in one of five ways from an unknown onset; the truth is the first window whose *true* level is

@@ -5,7 +5,7 @@ from typing import Any
 
 import faust
 
-from streams.delivery import FrontierTransport, Frontiers
+from streams.delivery import Frontiers, FrontierTransport
 from streams.settings import Settings
 
 HEADROOM = 1 << 20  # headers and framing beyond the largest record

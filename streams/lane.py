@@ -15,7 +15,6 @@ import msgspec
 from faust.types import TP
 
 from models.columns import Subject
-from models.profile import Profile
 from models.window_book import Batch, Clock, Closed, Hold, WindowBook
 from streams.delivery import Frontier
 from streams.runtime import Runtime

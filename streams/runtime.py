@@ -81,7 +81,7 @@ class Runtime:
         while True:
             try:
                 await (await producer.send(self.settings.topic(topic), key, value, None, None, headers or []))
-            except (KafkaError, ProducerSendError, asyncio.TimeoutError) as error:
+            except (TimeoutError, KafkaError, ProducerSendError) as error:
                 if isinstance(error.__cause__ or error, MessageSizeTooLargeError):
                     raise
                 log.warning("waiting for the broker to take a record for %s: %r", topic, error)

@@ -1,5 +1,8 @@
 """The store's tables as the migrations make them, and what is told when the store cannot be used."""
 
+import threading
+from pathlib import Path
+
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import DBAPIError
@@ -8,9 +11,20 @@ from infra import migrate
 from streams.errors import SettingsError, StoreOutdated, StoreUnreachable
 from streams.event_store import EventStore
 from streams.store_engine import open_engine, parse_url
+from streams.store_rows import State
 from streams.store_schema import SCHEMA_REVISION
 
 SECRET = "s3cr3t-pass"  # noqa: S105 -- a marker that must not appear in any message
+
+SUBJECT = ("digits", "3", "")
+
+
+def count_up(store: EventStore, times: int) -> None:
+    """Reads, then writes: what SQLite refuses to a transaction that did not begin as a writer."""
+    for _ in range(times):
+        with store.transaction() as tx:
+            body = tx.load_states([SUBJECT]).get(SUBJECT, State(1, b"")).body
+            tx.save_states({SUBJECT: State(1, body + b"x")})
 
 
 class TestMigrations:
@@ -78,6 +92,26 @@ class TestErrors:
             told = f"{caught.value} {caught.value!r} {caught.value.__cause__}"
             assert SECRET not in told
             assert "127.0.0.1:1/db" in told or "store.db" in told
+        store.close()
+
+    def test_a_driver_that_quotes_the_password_is_silenced(self) -> None:
+        store = EventStore("postgresql://me:refused@127.0.0.1:1/db")
+        with pytest.raises(StoreUnreachable) as caught:
+            store.check()
+        assert "Connection ***" in str(caught.value)
+        store.close()
+
+    def test_sqlite_writers_wait_for_each_other(self, tmp_path: Path) -> None:
+        url = f"sqlite:///{tmp_path}/store.db"
+        migrate.upgrade(url)
+        store = EventStore(url)
+        threads = [threading.Thread(target=count_up, args=(store, 20)) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with store.transaction() as tx:
+            assert tx.load_states([SUBJECT]) == {SUBJECT: State(1, b"x" * 60)}
         store.close()
 
     def test_a_wrong_password_is_not_told(self, store_url: str) -> None:

@@ -39,6 +39,7 @@ class Delivery:
             "acks": "all",
             "compression_type": "lz4" if has_lz4() else None,
             "allow_auto_create_topics": False,
+            "batch_size": 1 << 19,  # a few frames a request: with one each, the broker takes a third of the rate
             "bootstrap_timeout_ms": _BLOCK_MS,
             "max_block_ms": _BLOCK_MS,
             "metrics_enabled": False,

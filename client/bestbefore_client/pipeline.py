@@ -54,6 +54,7 @@ class Pipeline:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="bestbefore-recorder", daemon=True)
                 self._thread.start()
+                atexit.register(self._at_exit)
 
     def flush(self, timeout: float) -> bool:
         """Send partly filled frames as well, and wait until nothing is held; False if late or something was lost."""
@@ -97,7 +98,8 @@ class Pipeline:
     def _connect(self) -> None:
         self._delivery.connect()
         if self._delivery.connected:
-            # Only now: the producer has registered its own exit handler, and the last one registered runs first.
+            # Again: the producer has registered an exit handler too, and the one registered last runs first.
+            atexit.unregister(self._at_exit)
             atexit.register(self._at_exit)
 
     def _at_exit(self) -> None:

@@ -144,7 +144,7 @@ class Broker:
         self._pid_file.write_text(f"{pid}\n")
         return True
 
-    def wait(self, deadline_s: float = 60) -> None:
+    def wait(self, deadline_s: float = 90) -> None:
         """Wait until it answers.
 
         Raises:

@@ -154,7 +154,7 @@ class Postgres:
         if first and first[0].isdigit() and psutil.pid_exists(int(first[0])):
             lock.unlink()
 
-    def _wait(self, pid: int, deadline_s: float = 60) -> None:
+    def _wait(self, pid: int, deadline_s: float = 90) -> None:
         def alive() -> bool:
             return daemon.alive(pid, mark=str(self._data))
 
