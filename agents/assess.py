@@ -19,6 +19,7 @@ from models.profile import WEIGHT, Profile
 from models.reference import Reference
 from streams.errors import Fenced
 from streams.event_store import EventStore
+from streams.intake import place
 from streams.lane import ProfileRecord
 from streams.runtime import Runtime
 from streams.store_rows import Event, WindowCounts, WindowEstimate
@@ -66,9 +67,7 @@ class Assess:
             except (asyncio.CancelledError, GeneratorExit):
                 raise
             except Exception as error:  # noqa: BLE001 -- a defect of ours; going on would lose the profile
-                self.runtime.end(
-                    f"assess failed at {event.message.topic}[{event.message.partition}]@{event.message.offset}", error
-                )
+                self.runtime.end(f"agent assess failed at {place(event.message)}", error)
 
     async def take(self, message: Any) -> None:
         """Take in one profile; it is applied together with others."""
@@ -127,6 +126,7 @@ class Assess:
                         part.blocked_since.pop(subject)
                 if late:
                     await self._apply(part, give_up=late)
+                await self.publisher.drain(part.tp.partition)
 
     async def _apply(self, part: Part, give_up: list[Subject] | None = None) -> None:
         waiting = part.waiting
@@ -142,7 +142,6 @@ class Assess:
             return
         del part.waiting[: len(waiting)]
         part.next_offset = next_offset
-        part.states.update(call.states)
         for subject in call.moved:
             part.blocked_since.pop(subject, None)
         if call.notes:
@@ -157,12 +156,23 @@ class Application:
     ) -> None:
         self._runtime, self._part, self._records = runtime, part, records
         self._give_up, self._next_offset = give_up, next_offset
+        self._subjects = {*(r.subject for r in records), *give_up}
         self.states: dict[Subject, State] = {}
         self.notes: list[Note] = []
         self.moved: set[Subject] = set()
 
     def apply(self) -> None:
         """One transaction. Raises StoreUnreachable and Fenced; then nothing has changed, here or there."""
+        try:
+            self._transact()
+        except BaseException:
+            # What is in memory may be ahead of the store now: the next try starts from what the store has.
+            for subject in self._subjects:
+                self._part.states.pop(subject, None)
+            raise
+        self._part.states.update(self.states)
+
+    def _transact(self) -> None:
         runtime, part = self._runtime, self._part
         group = runtime.settings.group
         store: EventStore = runtime.store
@@ -175,9 +185,8 @@ class Application:
             fresh_ones = {id(r) for r, is_new in zip(with_rows, new, strict=True) if is_new}
             windows, estimates = [], []
             for record in self._records:
-                profile = (
-                    Profile.unpack(record.profile) if record.profile is not None and id(record) in fresh_ones else None
-                )
+                body = record.profile if id(record) in fresh_ones else None
+                profile = Profile.unpack(body) if body is not None else None
                 if profile is not None:
                     windows.append(_counts(record, profile))
                 estimates += self._hear(record, profile)
@@ -191,11 +200,9 @@ class Application:
             tx.enqueue([outbox(note, part.tp.partition, runtime.settings) for note in self.notes])
 
     def _load(self, tx: Transaction) -> None:
-        """Work on copies: what is in memory stays as it is until the transaction has succeeded."""
-        subjects = {*(r.subject for r in self._records), *self._give_up}
-        known = {s: state for s, state in self._part.states.items() if s in subjects}
-        missing = subjects - known.keys()
-        self.states = {s: State.decode(state.encode()) for s, state in known.items()}
+        known = self._part.states
+        self.states = {s: known[s] for s in self._subjects if s in known}
+        missing = self._subjects - self.states.keys()
         for subject, saved in tx.load_states(missing).items():
             self.states[Subject(*subject)] = State.decode(saved.body)
         for subject in missing - self.states.keys():

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -41,7 +42,8 @@ def _join(app: App, settings: Settings, member: Intake | Assess) -> None:
 
 
 def _wire(app: App, runtime: Runtime, members: list[Intake | Assess]) -> None:
-    async def forget(_: Any, revoked: set[TP], **__: Any) -> None:
+    async def forget(*args: Any, **_: Any) -> None:
+        revoked: set[TP] = args[1]
         for member in members:
             member.revoked(revoked)
 
@@ -59,15 +61,15 @@ def _wire(app: App, runtime: Runtime, members: list[Intake | Assess]) -> None:
     async def prune() -> None:
         while not app.should_stop:
             await asyncio.sleep(PRUNE)
-            days = runtime.settings.keep_days
-            await runtime.stored(lambda: runtime.store.prune(_now_us(), days, days))
+            days = float(runtime.settings.keep_days)
+            await runtime.stored(runtime.store.prune, time.time_ns() // 1000, days, days)
 
     app.on_partitions_revoked.connect(forget, weak=False)
-    for task in (watch, refresh, prune, *(loop for m in members for loop in _loops(app, runtime, m))):
+    for task in (watch, refresh, prune, *(loop for m in members for loop in _loops(app, m))):
         app.task(_guarded(runtime, task))
 
 
-def _loops(app: App, runtime: Runtime, member: Intake | Assess) -> list[Any]:
+def _loops(app: App, member: Intake | Assess) -> list[Any]:
     async def flush() -> None:
         while not app.should_stop:
             await asyncio.sleep(member.flush_every)
@@ -107,9 +109,3 @@ def run_worker(settings: Settings, agents: Iterable[str] = tuple(AGENTS), loglev
     runtime.registry.load([row.body for row in runtime.store.registrations()])
     worker = faust.Worker(app, loglevel=loglevel, redirect_stdouts=False, quiet=True, daemon=True)
     worker.execute_from_commandline()
-
-
-def _now_us() -> int:
-    import time
-
-    return time.time_ns() // 1000

@@ -5,7 +5,7 @@ One row is one inference, one embedded input, or one labelled inference. All tim
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,14 +29,14 @@ class Categories(NamedTuple):
     values: tuple[str, ...]
 
 
-def _take(column: object, rows: NDArray[np.intp] | slice) -> object:
+def _take(column: Any, rows: NDArray[np.intp] | slice) -> Any:
     if column is None:
         return None
     if isinstance(column, Categories):
         return Categories(column.codes[rows], column.values)
     if isinstance(column, dict):
         return {name: _take(part, rows) for name, part in column.items()}
-    return column[rows]  # type: ignore[index]
+    return column[rows]
 
 
 @dataclass(slots=True, kw_only=True)

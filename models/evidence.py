@@ -3,17 +3,15 @@
 Late labels belong to the window of their inference, so a record may still grow after it was assessed.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from models.forecast import MEMORY, Reading
+from models.forecast import MEMORY, Reading, reading
 from models.profile import UNIT, WEIGHT, Profile
 from models.quality import Estimate, audited, label_free
 from models.reference import Reference
 
-Z90 = 1.6448536269514722
 AUDIT_BLOCK = 20  # labels that make a reading; fewer are joined with those of the following windows
 
 
@@ -101,26 +99,10 @@ def blocks(ring: Sequence[Evidence], enough: int, count: str) -> Iterator[Eviden
 def readings(ring: Sequence[Evidence], reference: Reference) -> list[Reading]:
     """One reading per window that has something to say, oldest first."""
     length = reference.window_us
-    found: dict[int, dict[str, float]] = {}
-    for block in blocks(ring, max(reference.minimum_n, 1), "n"):
-        estimate = block.label_free(reference)
-        if estimate.estimate is None or estimate.low is None or estimate.high is None:
-            continue
-        share = estimate.estimate
-        found.setdefault(block.start // length, {}).update(
-            label_free=share,
-            label_free_se=math.sqrt(max(share * (1 - share), 0.02) / block.n),
-            bias_sd=max((estimate.high - estimate.low) / (2 * Z90), 0.005),
-        )
-    for block in blocks(ring, AUDIT_BLOCK, "audits"):
-        audit = block.audited()
-        if audit.estimate is None:
-            continue
-        effective = (block.audit_weight / WEIGHT) ** 2 / (block.audit_squared / WEIGHT)
-        found.setdefault(block.start // length, {}).update(
-            audit=audit.estimate,
-            audit_se=math.sqrt(max(audit.estimate * (1 - audit.estimate), 0.02) / effective),
-        )
-    last = ring[-1].start // length if ring else 0
-    found.setdefault(last, {})
-    return [Reading(window=window, **values) for window, values in sorted(found.items())]
+    free = {b.start // length: b.label_free(reference) for b in blocks(ring, max(reference.minimum_n, 1), "n")}
+    audits = {b.start // length: b.audited() for b in blocks(ring, AUDIT_BLOCK, "audits")}
+    last = {ring[-1].start // length} if ring else set()
+    nothing = Estimate(reason="nothing in this window")
+    return [
+        reading(w, audits.get(w, nothing), free.get(w, nothing)) for w in sorted(free.keys() | audits.keys() | last)
+    ]

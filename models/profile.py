@@ -105,7 +105,7 @@ class Profile:
                 missing = rows.missing.get(name)
                 # The two last bins: null, and not finite although present.
                 bins = np.where(finite[i], bins, size + 1 if missing is None else np.where(missing, size, size + 1))
-            self._histogram(f"feature.{name}", bins, size + 2, weight)
+            self._histogram(f"feature.{name}", np.asarray(bins), size + 2, weight)
         mean = np.array([[f.mean] for f in described])
         scale = np.array([[f.sd or 1.0] for f in described])
         z = np.clip((np.where(finite, values, mean) - mean) / scale, -CLIP, CLIP)
@@ -212,9 +212,9 @@ class Profile:
             for key, values in theirs.items():
                 self._into(mine, key, values)
         for name, table in other.categories.items():
-            mine_table = self.categories.setdefault(name, {})
-            for value, total in sorted(table.items()):
-                _put(mine_table, value, total)
+            into = self.categories.setdefault(name, {})
+            for category, total in sorted(table.items()):
+                _put(into, category, total)
         return self
 
     def encode(self) -> dict[str, Any]:
@@ -253,7 +253,8 @@ def standardised(embedding: NDArray[np.float32], known: EmbeddingReference) -> F
     """(n, d) embeddings in units of the reference's spread, clipped."""
     sd = np.array(known.sd)
     scale = np.maximum(sd, 1e-3 * sd.max() if len(sd) and sd.max() > 0 else 1.0)
-    return np.clip((embedding - np.array(known.mean)) / scale, -CLIP, CLIP)
+    z: Floats = np.clip((embedding - np.array(known.mean)) / scale, -CLIP, CLIP)
+    return z
 
 
 def _fixed(values: NDArray[Any], weight: Ints | None) -> Any:

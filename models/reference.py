@@ -186,7 +186,8 @@ def _quantiles(path: str, declared: Mapping[Any, Any]) -> tuple[tuple[float, ...
 
 
 def _numeric(name: str, section: Mapping[str, Any]) -> NumericFeature:
-    edges, shares = GENERIC_EDGES, ()
+    edges: tuple[float, ...] = GENERIC_EDGES
+    shares: tuple[float, ...] = ()
     if section.get("quantiles"):
         edges, shares = _quantiles(f"training_data.bestbefore.features.{name}.quantiles", section["quantiles"])
     return NumericFeature(

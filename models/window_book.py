@@ -226,8 +226,14 @@ class WindowBook:
         return self.clock.newest, self.clock.cut
 
     def due(self) -> bool:
-        """Whether `close` would return a complete window."""
+        """Whether `close` has something that others wait for: a complete window, or a subject not announced yet."""
+        if len(self._seen) != len(self._told):
+            return True
         return any(key.closes <= self.watermark(key.subject) for key in self._windows)
+
+    def heard(self, time: int) -> None:
+        """Nothing older than `time` will come, for another reason than a row: a replay in order, a heartbeat."""
+        self.clock.newest = max(self.clock.newest, time)
 
     def frontier(self, holds: Iterable[Hold] = ()) -> tuple[int, Clock]:
         """Offset below which nothing is needed any more, with the clock to start again from there.

@@ -11,7 +11,7 @@ from streams.settings import Settings
 HEADROOM = 1 << 20  # headers and framing beyond the largest record
 
 
-class App(faust.App):  # type: ignore[misc]
+class App(faust.App):
     """A Faust app that knows the frontier of every partition it holds."""
 
     frontiers: Frontiers

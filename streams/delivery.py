@@ -33,7 +33,7 @@ def decode_clock(metadata: str) -> Clock:
     return msgspec.json.decode(metadata, type=Clock) if metadata else Clock()
 
 
-class FrontierThread(AIOKafkaConsumerThread):  # type: ignore[misc]
+class FrontierThread(AIOKafkaConsumerThread):
     """The thread that owns the aiokafka consumer: commits with metadata and reads it back."""
 
     async def commit_frontier(self, offsets: Mapping[TP, tuple[int, str]]) -> bool:
@@ -66,18 +66,19 @@ class FrontierThread(AIOKafkaConsumerThread):  # type: ignore[misc]
         return found.offset, decode_clock(found.metadata)
 
 
-class FrontierConsumer(Consumer):  # type: ignore[misc]
+class FrontierConsumer(Consumer):
     """Commits frontiers; keeps its books only when the broker agreed."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.frontiers: Frontiers = self.app.frontiers
+        self.frontiers: Frontiers = getattr(self.app, "frontiers", {})
         self.written: dict[TP, Frontier] = {}
 
     def _new_consumer_thread(self) -> FrontierThread:
-        return FrontierThread(self, loop=self.loop, beacon=self.beacon)
+        self._frontier_thread = FrontierThread(self, loop=self.loop, beacon=self.beacon)
+        return self._frontier_thread
 
-    async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:
+    async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: ARG002 -- Faust's signature
         """Commit every frontier that has moved."""
         assigned = self.assignment()
         moved = {}
@@ -91,8 +92,9 @@ class FrontierConsumer(Consumer):  # type: ignore[misc]
         """Commit these frontiers now."""
         if not frontiers:
             return False
-        thread: FrontierThread = self._thread
-        if not await thread.commit_frontier({tp: (o, encode_clock(c)) for tp, (o, c) in frontiers.items()}):
+        if not await self._frontier_thread.commit_frontier(
+            {tp: (o, encode_clock(c)) for tp, (o, c) in frontiers.items()}
+        ):
             return False
         self.written.update(frontiers)
         offsets = {tp: offset for tp, (offset, _) in frontiers.items()}
@@ -102,8 +104,7 @@ class FrontierConsumer(Consumer):  # type: ignore[misc]
 
     async def committed(self, tp: TP) -> tuple[int | None, Clock]:
         """The committed frontier of a partition and its clock."""
-        thread: FrontierThread = self._thread
-        return await thread.committed(tp)
+        return await self._frontier_thread.committed(tp)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget what belongs to the next owner now."""
@@ -115,7 +116,7 @@ class FrontierConsumer(Consumer):  # type: ignore[misc]
         """Faust's detector compares clocks of two kinds and cries wolf; streams/watchdog.py stands in for it."""
 
 
-class FrontierTransport(Transport):  # type: ignore[misc]
+class FrontierTransport(Transport):
     """Faust's aiokafka transport with the consumer above."""
 
     Consumer = FrontierConsumer

@@ -18,6 +18,7 @@ from streams.errors import Invalid, Undecodable
 from streams.records import RESERVED_FIELDS, segment_key
 
 MAX_ROWS, MAX_COLUMNS = 100_000, 1_000
+MAX_ID_BYTES = 200 * 4  # 200 characters of UTF-8
 _REQUIRED = ("id", "time", "model", "version")
 
 
@@ -37,7 +38,11 @@ def decode_frame(value: bytes, offset: int) -> Decoded:
     Raises Undecodable when the bytes are no Arrow stream or a column is broken, Invalid when a required column
     is absent or has another type.
     """
-    batch = _read(value)
+    return decode_batch(_read(value), offset)
+
+
+def decode_batch(batch: pa.RecordBatch, offset: int) -> Decoded:
+    """Validate a record batch that has the columns of a frame. Raises Invalid."""
     batch, rejected = _split(batch)
     schema = batch.schema
     classes = _classes(schema)
@@ -97,6 +102,8 @@ def _split(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch | None
             raise Invalid(f"frame: column {name!r} must be {expected}, is {column.type}")
         if name == "time" and column.type.tz is None:
             raise Invalid("frame: column 'time' has no time zone; write timestamps in UTC")
+        if name != "time" and _unfit(column):
+            raise Invalid(f"frame: column {name!r} holds a text of more than 200 characters or with a NUL character")
         if column.null_count:
             bad = column.is_null() if bad is None else pc.or_(bad, column.is_null())
     if bad is None:
@@ -104,18 +111,25 @@ def _split(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch | None
     return batch.filter(pc.invert(bad)), batch.filter(bad)
 
 
+def _unfit(column: pa.Array) -> bool:
+    """Identifiers go into keys and tables: bounded, and without NUL."""
+    texts = column.dictionary if pa.types.is_dictionary(column.type) else column
+    longest = pc.max(pc.binary_length(texts)).as_py() or 0
+    return longest > MAX_ID_BYTES or bool(pc.any(pc.match_substring(texts, "\0")).as_py())
+
+
 def frame_bytes(batch: pa.RecordBatch) -> bytes:
     """The batch as a frame again, for the dead letters."""
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, batch.schema) as writer:
         writer.write_batch(batch)
-    return sink.getvalue().to_pybytes()
+    return bytes(sink.getvalue().to_pybytes())
 
 
 def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _classes(schema: pa.Schema) -> tuple[str, ...]:
@@ -129,11 +143,12 @@ def _classes(schema: pa.Schema) -> tuple[str, ...]:
 def _times(column: pa.Array) -> NDArray[np.int64]:
     if column.type.unit != "us":
         column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
-    return column.view(pa.int64()).to_numpy()
+    times: NDArray[np.int64] = column.view(pa.int64()).to_numpy()
+    return times
 
 
 def _numbers(kind: pa.DataType) -> bool:
-    return pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind)
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind))
 
 
 def _floats(column: pa.Array | None, name: str) -> NDArray[np.float64] | None:
@@ -266,7 +281,7 @@ def _mark_without_output(rows: Inferences) -> None:
 
 
 def _has_scores(rows: Inferences) -> NDArray[np.bool_] | None:
-    return None if rows.scores is None else np.isfinite(rows.scores).all(axis=1)
+    return None if rows.scores is None else np.asarray(np.isfinite(rows.scores).all(axis=1))
 
 
 def _has_label(rows: Inferences) -> NDArray[np.bool_] | None:

@@ -23,7 +23,7 @@ class Intake:
 
     name: ClassVar[str]
     topic: ClassVar[str]
-    flush_every: ClassVar[float] = 0.1  # seconds a decoded record may wait for others
+    flush_every: float = 0.1  # seconds a decoded record may wait for others
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
@@ -53,7 +53,7 @@ class Intake:
             except (asyncio.CancelledError, GeneratorExit):
                 raise
             except Exception as error:  # noqa: BLE001 -- anything here is a defect of ours, not of the record
-                self.runtime.end(f"agent {self.name} failed at {_place(event.message)}", error)
+                self.runtime.end(f"agent {self.name} failed at {place(event.message)}", error)
 
     async def take(self, message: Any) -> None:
         """Deal with one record."""
@@ -71,7 +71,7 @@ class Intake:
         except BestbeforeError:
             raise
         except Exception as error:
-            log.exception("decoder of %s failed at %s", self.name, _place(message))
+            log.exception("decoder of %s failed at %s", self.name, place(message))
             lane.bury(message, error, self.name)
             lane.passed(message.offset)
         else:
@@ -120,5 +120,6 @@ class Intake:
             await lane.rest(idle_after, time.time_ns() // 1000)
 
 
-def _place(message: Any) -> str:
+def place(message: Any) -> str:
+    """Where a record lies, for messages."""
     return f"{message.topic}[{message.partition}]@{message.offset}"

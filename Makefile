@@ -1,0 +1,72 @@
+# Needs make, Python 3.11 or newer and its pip; nothing is compiled. Every target makes `.venv` by itself.
+# `make PYTHON=/path/to/python3.12 test` chooses the interpreter, `make demo ARGS=--help` hands arguments on.
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint up down bench clean
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?=
+ARGS ?=
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+LOG := $(VENV)/install.log
+
+help: ## show this list
+	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 14
+
+demo: $(STAMP) ## a model decays: real broker, real store, forecast beside the truth
+	@$(BIN)/bestbefore demo $(ARGS)
+
+test: lint ## lint, then every test, on a real broker and a real Postgres
+	@echo "== tests"
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(STAMP) ## ruff, formatting, types, layers
+	@echo "== ruff" && $(BIN)/ruff check --quiet .
+	@echo "== format" && $(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
+	@echo "== types (the first run takes a minute)" && $(BIN)/mypy --no-error-summary
+	@echo "== layers" && $(BIN)/lint-imports --no-logo > $(VENV)/layers.log || { cat $(VENV)/layers.log; exit 1; }
+
+up: $(STAMP) ## start the embedded broker and store, and keep them running
+	@$(BIN)/bestbefore up $(ARGS)
+
+down: $(STAMP) ## stop them; their data stay in .bestbefore
+	@$(BIN)/bestbefore down $(ARGS)
+
+bench: $(STAMP) ## every published figure, measured on this machine
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+clean: ## remove the virtual environment and the caches, not the data of `make up`
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build client/build
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	@find . -maxdepth 2 -name '*.egg-info' -type d -prune -exec rm -rf {} +
+
+# The stamp is written last, so an installation that was cut off is made again.
+$(STAMP): pyproject.toml client/pyproject.toml
+	@found=; for candidate in $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python); do \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "Python 3.11 or newer is needed; tried: $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python)."; \
+	  echo "Install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; \
+	fi; \
+	echo "== virtual environment in $(VENV) ($$($$found --version))"; \
+	"$$found" -m venv $(VENV) || { echo "python -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@: > $(LOG)
+	@$(BIN)/python -c 'import pip, sys; sys.exit(tuple(map(int, pip.__version__.split(".")[:2])) < (25, 1))' || { \
+	  echo "== pip (dependency groups need 25.1)"; $(call pip,'pip>=25.1'); }
+	@echo "== packages (about 600 MB the first time, a few minutes)"
+	@$(call pip,--editable ./client --editable '.[demo]' --group lint --group test)
+	@touch $@
+
+# pip's own words are many; they are shown only when it fails.
+define pip
+$(BIN)/python -m pip install --disable-pip-version-check --upgrade-strategy only-if-needed $(1) >> $(LOG) 2>&1 || { \
+  tail -n 15 $(LOG); echo; \
+  if grep -qE 'Connection|connection|timed out|Timeout|resolution|SSLError|ProxyError' $(LOG); then \
+    echo "The package index could not be reached. Behind a proxy set HTTPS_PROXY; with a mirror set PIP_INDEX_URL;"; \
+    echo "without a network put the wheels into a folder: PIP_NO_INDEX=1 PIP_FIND_LINKS=/that/folder make"; \
+  else echo "Installing failed; all that pip said is in $(LOG)."; fi; exit 1; }
+endef

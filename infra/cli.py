@@ -1,0 +1,275 @@
+"""The command line: `bestbefore`. Every command reads its settings in one place, fails with one clear line and exit 2."""
+
+import functools
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from infra import show
+from streams.errors import BestbeforeError
+from streams.event_store import EventStore
+from streams.settings import Settings, load
+
+FOLDER = Path(".bestbefore")
+
+
+class Problems(click.Group):
+    """Turns the project's own errors into one line on stderr and exit status 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except BestbeforeError as error:
+            click.echo(f"bestbefore: {error}", err=True)
+            ctx.exit(2)
+        except BrokenPipeError:
+            sys.stderr.close()  # the reader has what it wanted
+            ctx.exit(0)
+
+
+@click.group(cls=Problems, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="bestbefore", message="%(version)s")
+@click.option("--broker", help="Kafka brokers, overriding the settings.")
+@click.option("--store", help="URL of the event store, overriding the settings.")
+@click.pass_context
+def main(ctx: click.Context, broker: str | None, store: str | None) -> None:
+    """A best-before date for every deployed model."""
+    ctx.obj = {"broker": broker, "store": store}
+
+
+def _settings(ctx: click.Context) -> Settings:
+    return load(**ctx.obj)
+
+
+def _store(ctx: click.Context) -> EventStore:
+    store = EventStore(_settings(ctx).store)
+    store.check()
+    return store
+
+
+def formatted(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option `--format`; a command with it returns what it has to show, as plain data and as a table."""
+
+    @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", help="How to print.")
+    @functools.wraps(command)
+    def wrapper(*args: Any, style: str, **kwargs: Any) -> None:
+        data, table = command(*args, **kwargs)
+        if style == "json":
+            click.echo(json.dumps(data, indent=2, default=str))
+        else:
+            show.console().print(table)
+
+    return wrapper
+
+
+# -- services and workers ------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option("--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Data, logs, addresses.")
+@click.option("--with", "kind", type=click.Choice(["postgres", "sqlite"]), default="postgres", show_default=True)
+@click.option("--kafka-port", type=int, help="Port of the broker; a free one by default.")
+@click.option("--postgres-port", type=int, help="Port of the store; a free one by default.")
+@click.pass_context
+def up(ctx: click.Context, folder: Path, kind: Any, kafka_port: int | None, postgres_port: int | None) -> None:
+    """Start a real Kafka broker and Postgres for local use, with topics and tables."""
+    from infra.local.services import up as start  # noqa: PLC0415 -- the extra `local` may not be installed
+
+    services = start(folder, store=kind, kafka_port=kafka_port, postgres_port=postgres_port, report=show.progress)
+    ctx.obj = {"broker": services.broker, "store": services.store}
+    _prepare(_settings(ctx))
+    click.echo(f"broker  {services.broker}")
+    click.echo(f"store   {show.without_password(services.store)}")
+    click.echo(f"Commands run in this folder find both through {folder}/bestbefore.toml. Next: bestbefore register DIR")
+
+
+def _prepare(settings: Settings) -> None:
+    from infra.migrate import upgrade  # noqa: PLC0415 -- alembic is slow to import
+    from infra.topic_admin import create_topics  # noqa: PLC0415 -- as above
+
+    upgrade(settings.store)
+    create_topics(settings)
+
+
+@main.command()
+@click.option("--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True)
+def down(folder: Path) -> None:
+    """Stop what `up` has started; the data stay."""
+    from infra.local.services import down as stop  # noqa: PLC0415 -- the extra `local` may not be installed
+
+    stopped = stop(folder, report=show.progress)
+    click.echo("stopped " + " and ".join(stopped) if stopped else f"nothing was running in {folder}")
+
+
+@main.command()
+@click.option("--agents", default="ingest,embed,label,assess", show_default=True, help="Which agents to run.")
+@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True)
+@click.pass_context
+def worker(ctx: click.Context, agents: str, log_level: str) -> None:
+    """Consume telemetry, assess models, publish mismatches and triggers; until a signal ends it."""
+    from infra.worker import AGENTS, run_worker  # noqa: PLC0415 -- Faust is slow to import
+
+    chosen = [name.strip() for name in agents.split(",") if name.strip()]
+    unknown = [name for name in chosen if name not in AGENTS]
+    if unknown or not chosen:
+        raise click.BadParameter(f"no agent {', '.join(unknown) or '(none named)'}; there are {', '.join(AGENTS)}")
+    run_worker(_settings(ctx), chosen, log_level)
+
+
+@main.command()
+@click.pass_context
+def migrate(ctx: click.Context) -> None:
+    """Bring the event store's tables to this version."""
+    from infra.migrate import upgrade  # noqa: PLC0415 -- alembic is slow to import
+
+    settings = _settings(ctx)
+    click.echo(f"event store {show.without_password(settings.store)} is at revision {upgrade(settings.store)}")
+
+
+@main.group()
+def topics() -> None:
+    """Make or verify the topics."""
+
+
+@topics.command("create")
+@formatted
+@click.pass_context
+def topics_create(ctx: click.Context) -> Any:
+    """Make the topics that are missing."""
+    from infra.topic_admin import create_topics  # noqa: PLC0415 -- kafka-python is slow to import
+
+    return show.findings(create_topics(_settings(ctx)))
+
+
+@topics.command("check")
+@formatted
+@click.pass_context
+def topics_check(ctx: click.Context) -> Any:
+    """Compare the broker's topics with what the workers need; exit 1 when one is not."""
+    from infra.topic_admin import check_topics  # noqa: PLC0415 -- as above
+
+    found = check_topics(_settings(ctx))
+    if not all(f.ok for f in found):
+        ctx.call_on_close(functools.partial(ctx.exit, 1))
+    return show.findings(found)
+
+
+# -- models --------------------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.pass_context
+def register(ctx: click.Context, folder: Path) -> None:
+    """Check a folder of descriptors and make it the reference of its model version for all workers."""
+    from streams.descriptor_files import load_reference  # noqa: PLC0415 -- as above
+    from streams.registry import encode_reference  # noqa: PLC0415 -- as above
+
+    reference = load_reference(folder)
+    changed = _store(ctx).register(reference.model, reference.version, reference.digest, encode_reference(reference))
+    state = "registered" if changed else "was registered already"
+    click.echo(f"{reference.model} {reference.version} {state} (digest {reference.digest[:12]})")
+    for line in show.lacking(reference):
+        click.echo(f"  note: {line}")
+
+
+@main.command()
+@click.argument("events", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--descriptors", "folders", multiple=True, required=True, type=click.Path(path_type=Path), help="One per model version.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the results.")
+@click.pass_context
+def replay(ctx: click.Context, events: tuple[Path, ...], folders: tuple[Path, ...], out: Path) -> None:
+    """Run the very same estimators over recorded events (JSONL, Parquet), without a broker."""
+    from infra.replay import replay as run  # noqa: PLC0415 -- as above
+
+    result = run(events, folders, out, _settings(ctx), progress=show.Progress("replaying"))
+    click.echo(
+        f"{result.events} events, {result.labels} labels, {result.inputs} inputs -> {result.status} status lines, "
+        f"{result.mismatches} mismatch lines, {result.triggers} retrain triggers in {out}"
+    )
+
+
+# -- what the store knows ------------------------------------------------------------------------------------
+
+
+@main.command()
+@click.option("--model", help="Only this model.")
+@formatted
+@click.pass_context
+def status(ctx: click.Context, model: str | None) -> Any:
+    """The latest estimate, forecast and verdicts of every model version."""
+    return show.status([event.body for event in _store(ctx).latest_status(model)])
+
+
+@main.command()
+@click.option("--model", help="Only this model.")
+@click.option("--kind", type=click.Choice(["status", "mismatch", "trigger", "registration", "lifecycle"]))
+@click.option("--check", help="Only mismatches of this check.")
+@click.option("--limit", default=50, show_default=True)
+@formatted
+@click.pass_context
+def events(ctx: click.Context, model: str | None, kind: Any, check: str | None, limit: int) -> Any:
+    """The newest events, oldest of them first."""
+    return show.events(_store(ctx).events(kind=kind, model=model, check=check, limit=limit))
+
+
+@main.command()
+@click.option("--model", help="Only this model.")
+@click.option("--limit", default=50, show_default=True)
+@formatted
+@click.pass_context
+def triggers(ctx: click.Context, model: str | None, limit: int) -> Any:
+    """Retrain triggers, oldest first."""
+    return show.triggers(_store(ctx).triggers(model=model, limit=limit))
+
+
+@main.group("dead-letters")
+def dead_letters() -> None:
+    """Records that could not be used."""
+
+
+@dead_letters.command("list")
+@click.option("--limit", default=50, show_default=True)
+@formatted
+@click.pass_context
+def dead_letters_list(ctx: click.Context, limit: int) -> Any:
+    """The newest dead letters: where each came from, and why it is there."""
+    from infra.dead_letters import read  # noqa: PLC0415 -- kafka-python is slow to import
+
+    return show.dead_letters(read(_settings(ctx), limit))
+
+
+@dead_letters.command("replay")
+@click.option("--topic", help="Only letters from this topic (its full name).")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_context
+def dead_letters_replay(ctx: click.Context, topic: str | None, yes: bool) -> None:
+    """Send dead letters to the topic they came from again, for instance after a fix."""
+    from infra.dead_letters import read, resend  # noqa: PLC0415 -- as above
+
+    settings = _settings(ctx)
+    letters = [letter for letter in read(settings, None) if topic in (None, letter.topic)]
+    if letters and not yes:
+        click.confirm(f"Send {len(letters)} records again?", abort=True)
+    click.echo(f"sent {resend(settings, letters)} records again")
+
+
+@main.command()
+@click.option("--out", type=click.Path(path_type=Path), default=Path("demo-out"), show_default=True)
+@click.option("--seed", default=7, show_default=True)
+@click.option("--days", default=60, show_default=True, help="Days of event time.")
+@click.option("--seconds", default=60.0, show_default=True, help="Wall-clock time to play them in, at least.")
+def demo(out: Path, seed: int, days: int, seconds: float) -> None:
+    """A CNN on real images decays under corruption: watch its best-before date, on a real broker, worker and store."""
+    from infra.demo.play import run  # noqa: PLC0415 -- the extra `demo` may not be installed
+
+    run(out, seed=seed, days=days, seconds=seconds)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Reads the dead letters, and sends them to where they came from again."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import KafkaError
+
+from streams.errors import ServiceError
+from streams.records import header
+from streams.settings import Settings
+from streams.topics import DEAD_LETTERS
+
+PREFIX = "__connect.errors."
+
+
+class DeadLetter(msgspec.Struct):
+    """One record that could not be used: where it lay, why, and what it was."""
+
+    topic: str
+    partition: int
+    offset: int
+    stage: str
+    error: str
+    message: str
+    size: int
+    truncated: bool
+    key: bytes | None
+    value: bytes | None
+    headers: list[tuple[str, bytes]]
+
+
+def read(settings: Settings, limit: int | None) -> list[DeadLetter]:
+    """The dead letters, oldest first, each source record once; the newest `limit`, or all. Raises ServiceError."""
+    try:
+        consumer: Any = KafkaConsumer(
+            bootstrap_servers=settings.broker.split(","), enable_auto_commit=False, client_id="bestbefore-cli"
+        )
+    except KafkaError as error:
+        raise ServiceError(f"no Kafka broker answers at {settings.broker} ({error!r}); is `broker` set?") from None
+    try:
+        found = {(d.topic, d.partition, d.offset): (at, d) for at, d in _all(consumer, settings.topic(DEAD_LETTERS))}
+    finally:
+        consumer.close()
+    letters = [letter for _, letter in sorted(found.values(), key=lambda pair: pair[0])]
+    return letters if limit is None else letters[-limit:]
+
+
+def _all(consumer: Any, topic: str) -> list[tuple[int, DeadLetter]]:
+    partitions = consumer.partitions_for_topic(topic)
+    if not partitions:
+        raise ServiceError(f"topic {topic} does not exist; run `bestbefore topics create`")
+    tps = [TopicPartition(topic, p) for p in sorted(partitions)]
+    consumer.assign(tps)
+    consumer.seek_to_beginning(*tps)
+    ends = consumer.end_offsets(tps)
+    letters: list[tuple[int, DeadLetter]] = []
+    while any(consumer.position(tp) < ends[tp] for tp in tps):
+        for records in consumer.poll(timeout_ms=1000).values():
+            letters += [(record.timestamp, _letter(record)) for record in records]
+    return letters
+
+
+def _letter(record: Any) -> DeadLetter:
+    headers = [(name, value) for name, value in record.headers or ()]
+    text = {name: header(headers, PREFIX + name) for name in ("topic", "partition", "offset", "stage")}
+    return DeadLetter(
+        topic=text["topic"],
+        partition=int(text["partition"] or -1),
+        offset=int(text["offset"] or -1),
+        stage=text["stage"],
+        error=header(headers, PREFIX + "exception.class.name"),
+        message=header(headers, PREFIX + "exception.message"),
+        size=len(record.value or b""),
+        truncated=bool(header(headers, "bestbefore.truncated.from")),
+        key=record.key,
+        value=record.value,
+        headers=[(n, v) for n, v in headers if not n.startswith(PREFIX)],
+    )
+
+
+def resend(settings: Settings, letters: Sequence[DeadLetter]) -> int:
+    """Send letters to their topics again; those that were truncated cannot be. Returns how many were sent."""
+    whole = [letter for letter in letters if not letter.truncated]
+    if not whole:
+        return 0
+    producer: Any = KafkaProducer(
+        bootstrap_servers=settings.broker.split(","), max_request_size=settings.max_record_bytes + (1 << 20)
+    )
+    try:
+        sent = [producer.send(x.topic, key=x.key, value=x.value, headers=x.headers) for x in whole]
+        for future in sent:
+            future.get(timeout=60)
+    except KafkaError as error:
+        raise ServiceError(f"not all records could be sent again: {error!r}; those that were may be there twice") from None
+    finally:
+        producer.close()
+    return len(whole)

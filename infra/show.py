@@ -1,0 +1,150 @@
+"""How things look in a terminal: tables, progress, and what of a value may be shown."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress as RichProgress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from sqlalchemy import make_url
+
+from models.reference import Reference
+
+Shown = tuple[Any, Table]
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console as wide as the terminal, and wide enough for tables where there is none."""
+    width = None if sys.stdout.isatty() else 200
+    return Console(stderr=stderr, width=width)
+
+
+def progress(line: str) -> None:
+    """One step of something long."""
+    print(f"  {line}", file=sys.stderr, flush=True)  # noqa: T201 -- this is the command line's own output
+
+
+def without_password(url: str) -> str:
+    """The URL of a store, with its password hidden."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
+class Progress:
+    """A bar on stderr for long work; silent where nobody watches."""
+
+    def __init__(self, title: str) -> None:
+        self._bar = RichProgress(
+            TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+            console=Console(stderr=True), disable=not sys.stderr.isatty(),
+        )  # fmt: skip
+        self._task: Any = None
+
+    def __call__(self, done: int, total: int) -> None:
+        """`done` of `total` are worked off."""
+        if self._task is None:
+            self._bar.start()
+            self._task = self._bar.add_task("", total=total)
+        self._bar.update(self._task, completed=done, total=total)
+        if done >= total:
+            self._bar.stop()
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def findings(found: Sequence[Any]) -> Shown:
+    """Topics and what is to be said of them."""
+    table = _table("", "topic", "")
+    for finding in found:
+        table.add_row("[green]ok[/]" if finding.ok else "[red]no[/]", finding.topic, finding.message)
+    return [finding._asdict() for finding in found], table
+
+
+def day(text: str | None) -> str:
+    """The day and minute of an RFC 3339 time."""
+    return "-" if not text else text[:16].replace("T", " ")
+
+
+def interval(quality: dict[str, Any]) -> str:
+    """An estimate with its interval, or the reason why there is none."""
+    if quality.get("estimate") is None:
+        return f"unknown: {quality.get('reason')}"
+    return f"{quality['estimate']:.3f} [{quality['low']:.3f}, {quality['high']:.3f}]"
+
+
+def best_before(forecast: dict[str, Any]) -> str:
+    """The best-before date: the lower bound first, because that is what one can rely on."""
+    if forecast.get("reason"):
+        return f"unknown: {forecast['reason']}"
+    low, middle = forecast.get("low"), forecast.get("best_before")
+    if middle is None:
+        return f"beyond the horizon; good until {day(low)} with 90%" if low else "beyond the horizon"
+    return f"{day(middle)}, good until {day(low)} with 90%" if low else f"{day(middle)}, possibly now"
+
+
+def status(bodies: Sequence[dict[str, Any]]) -> Shown:
+    """One row per model version and segment."""
+    table = _table("model", "version", "segment", "window ends", "n", "quality, 90% interval", "basis", "best before", "open mismatches")
+    for body in bodies:
+        quality, forecast = body["quality"], body["forecast"]
+        mismatches = ", ".join(body.get("open_mismatches") or []) or "-"
+        table.add_row(
+            body["model"], body["version"], body.get("segment") or "all", day(body["window"]["end"]), str(body["window"]["n"]),
+            interval(quality), quality["basis"], best_before(forecast), mismatches,
+        )  # fmt: skip
+    return list(bodies), table
+
+
+def events(found: Sequence[Any]) -> Shown:
+    """One row per event of the store."""
+    table = _table("seq", "kind", "model", "version", "check", "severity", "window ends", "what")
+    for event in found:
+        body = event.body
+        what = body.get("message") or (interval(body["quality"]) if "quality" in body else body.get("action") or "")
+        end = body.get("window", {}).get("end") or body.get("created_at")
+        table.add_row(
+            str(event.seq), event.kind, event.model, event.version, event.check or "-", event.severity or "-", day(end), str(what)
+        )
+    return [msgspec.to_builtins(event) for event in found], table
+
+
+def triggers(found: Sequence[Any]) -> Shown:
+    """One row per trigger."""
+    table = _table("created", "model", "version", "action", "severity", "retrain by", "best before", "trigger id")
+    for event in found:
+        body = event.body
+        table.add_row(
+            day(body["created_at"]), event.model, event.version, body["action"], body["severity"], day(body["retrain_by"]),
+            best_before(body["forecast"]), body["trigger_id"],
+        )  # fmt: skip
+    return [event.body for event in found], table
+
+
+def dead_letters(found: Sequence[Any]) -> Shown:
+    """One row per dead letter; payloads may be private and are not printed."""
+    table = _table("topic", "partition", "offset", "stage", "bytes", "error")
+    for letter in found:
+        table.add_row(
+            letter.topic, str(letter.partition), str(letter.offset), letter.stage, str(letter.size), f"{letter.error}: {letter.message}"
+        )
+    names = ("topic", "partition", "offset", "stage", "size", "error", "message", "truncated")
+    return [{name: getattr(letter, name) for name in names} for letter in found], table
+
+
+def lacking(reference: Reference) -> list[str]:
+    """What the descriptors do not say, and what therefore stays unknown."""
+    facts = {
+        "trained_model.algorithm_metrics has no threshold: there will be no forecast and no trigger": reference.threshold,
+        "training_data.bestbefore.calibration is missing: quality is known from labels only": reference.calibration,
+        "training_data.bestbefore.features is missing: covariate-drift stays unknown": reference.numeric or reference.categorical,
+        "training_data.bestbefore.classes is missing: label-and-prediction-shift stays unknown": reference.classes,
+        "training_data.bestbefore.embedding is missing: embedding-drift stays unknown": reference.embedding,
+        "trained_model.bestbefore.file is missing: sampled inputs cannot be embedded": reference.file,
+    }
+    return [text for text, fact in facts.items() if not fact]
