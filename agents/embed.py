@@ -62,7 +62,7 @@ class Embed(Intake):
 
     async def digest(self, lane: Lane, message: Any, record: InputSample) -> None:
         """Wait for a full batch; while one is computed the next one fills."""
-        lane.queued(Stamped(message.offset, int(message.timestamp * 1e6), (record, message)), message.offset)
+        lane.queued(Stamped(message.offset, int(message.timestamp * 1e6), (record, message)))
         self._waiting += 1
         if self._waiting >= self.runtime.settings.embed_batch:
             await self._launch()
@@ -75,7 +75,8 @@ class Embed(Intake):
             await self._running
 
     async def _launch(self) -> None:
-        if self._running is not None:
+        # More than one caller may wait here: two batches under way could reach the book in the wrong order.
+        while self._running is not None and not self._running.done():
             await self._running
         self._waiting = 0
         waiting = [

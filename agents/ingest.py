@@ -28,7 +28,7 @@ class Ingest(Intake):
         """Frames go straight into the book, single events together with others."""
         received = int(message.timestamp * 1e6)
         if isinstance(record, InferenceEvent):
-            lane.queued(Stamped(message.offset, received, record), message.offset)
+            lane.queued(Stamped(message.offset, received, record))
             if len(lane.queue) >= MAX_WAITING:
                 await self._add(lane)
             return

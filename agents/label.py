@@ -38,7 +38,7 @@ class Label(Intake):
 
     async def digest(self, lane: Lane, message: Any, record: LabelEvent) -> None:
         """Labels wait shortly for others, so that the store is asked for many at once."""
-        lane.queued(Stamped(message.offset, int(message.timestamp * 1e6), (record, message)), message.offset)
+        lane.queued(Stamped(message.offset, int(message.timestamp * 1e6), (record, message)))
         if len(lane.queue) >= MAX_WAITING:
             await self._join(lane)
 
@@ -50,7 +50,7 @@ class Label(Intake):
 
     async def _join(self, lane: Lane) -> None:
         async with lane.joining:
-            waiting: list[Stamped] = lane.unqueue()
+            waiting = lane.unqueue()
             if not waiting:
                 return
             fresh = await self.runtime.stored(self.runtime.store.add_labels, [_row(s) for s in waiting])
@@ -58,8 +58,8 @@ class Label(Intake):
             joined: list[Labelled] = []
             for stamped, new in zip(waiting, fresh, strict=True):
                 label, message = stamped.event
-                matches = [p for p in found.get(label.inference_id, []) if _about(label, p)] if new else []
-                joined += [_labelled(stamped, p) for p in matches]
+                matches = [p for p in found.get(label.inference_id, []) if about(label, p)] if new else []
+                joined += [labelled(stamped, p) for p in matches]
                 if new and not matches and self._expected(label):
                     lane.bury(message, Unmatched(_why(label)), self.name)
             last = waiting[-1].offset
@@ -107,12 +107,13 @@ def _row(stamped: Stamped) -> LabelRow:
     )
 
 
-def _about(label: LabelEvent, prediction: Prediction) -> bool:
+def about(label: LabelEvent, prediction: Prediction) -> bool:
     """A label without model or version is about every version that answered under its id."""
     return label.model in (None, prediction.model) and label.version in (None, prediction.version)
 
 
-def _labelled(stamped: Stamped, prediction: Prediction) -> Labelled:
+def labelled(stamped: Stamped, prediction: Prediction) -> Labelled:
+    """A label joined with one prediction."""
     label, _ = stamped.event
     when = time_us(label.time)
     confidence = prediction.confidence

@@ -71,7 +71,9 @@ def formatted(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @main.command()
-@click.option("--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Data, logs, addresses.")
+@click.option(
+    "--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Data, logs, addresses."
+)
 @click.option("--with", "kind", type=click.Choice(["postgres", "sqlite"]), default="postgres", show_default=True)
 @click.option("--kafka-port", type=int, help="Port of the broker; a free one by default.")
 @click.option("--postgres-port", type=int, help="Port of the store; a free one by default.")
@@ -108,7 +110,9 @@ def down(folder: Path) -> None:
 
 @main.command()
 @click.option("--agents", default="ingest,embed,label,assess", show_default=True, help="Which agents to run.")
-@click.option("--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True)
+@click.option(
+    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+)
 @click.pass_context
 def worker(ctx: click.Context, agents: str, log_level: str) -> None:
     """Consume telemetry, assess models, publish mismatches and triggers; until a signal ends it."""
@@ -180,7 +184,14 @@ def register(ctx: click.Context, folder: Path) -> None:
 
 @main.command()
 @click.argument("events", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
-@click.option("--descriptors", "folders", multiple=True, required=True, type=click.Path(path_type=Path), help="One per model version.")
+@click.option(
+    "--descriptors",
+    "folders",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="One per model version.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the results.")
 @click.pass_context
 def replay(ctx: click.Context, events: tuple[Path, ...], folders: tuple[Path, ...], out: Path) -> None:

@@ -93,7 +93,9 @@ def resend(settings: Settings, letters: Sequence[DeadLetter]) -> int:
         for future in sent:
             future.get(timeout=60)
     except KafkaError as error:
-        raise ServiceError(f"not all records could be sent again: {error!r}; those that were may be there twice") from None
+        raise ServiceError(
+            f"not all records could be sent again: {error!r}; those that were may be there twice"
+        ) from None
     finally:
         producer.close()
     return len(whole)

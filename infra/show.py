@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress as RichProgress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 from rich.table import Table
 from sqlalchemy import make_url
 
@@ -90,7 +91,17 @@ def best_before(forecast: dict[str, Any]) -> str:
 
 def status(bodies: Sequence[dict[str, Any]]) -> Shown:
     """One row per model version and segment."""
-    table = _table("model", "version", "segment", "window ends", "n", "quality, 90% interval", "basis", "best before", "open mismatches")
+    table = _table(
+        "model",
+        "version",
+        "segment",
+        "window ends",
+        "n",
+        "quality, 90% interval",
+        "basis",
+        "best before",
+        "open mismatches",
+    )
     for body in bodies:
         quality, forecast = body["quality"], body["forecast"]
         mismatches = ", ".join(body.get("open_mismatches") or []) or "-"
@@ -109,7 +120,14 @@ def events(found: Sequence[Any]) -> Shown:
         what = body.get("message") or (interval(body["quality"]) if "quality" in body else body.get("action") or "")
         end = body.get("window", {}).get("end") or body.get("created_at")
         table.add_row(
-            str(event.seq), event.kind, event.model, event.version, event.check or "-", event.severity or "-", day(end), str(what)
+            str(event.seq),
+            event.kind,
+            event.model,
+            event.version,
+            event.check or "-",
+            event.severity or "-",
+            day(end),
+            str(what),
         )
     return [msgspec.to_builtins(event) for event in found], table
 
@@ -131,7 +149,12 @@ def dead_letters(found: Sequence[Any]) -> Shown:
     table = _table("topic", "partition", "offset", "stage", "bytes", "error")
     for letter in found:
         table.add_row(
-            letter.topic, str(letter.partition), str(letter.offset), letter.stage, str(letter.size), f"{letter.error}: {letter.message}"
+            letter.topic,
+            str(letter.partition),
+            str(letter.offset),
+            letter.stage,
+            str(letter.size),
+            f"{letter.error}: {letter.message}",
         )
     names = ("topic", "partition", "offset", "stage", "size", "error", "message", "truncated")
     return [{name: getattr(letter, name) for name in names} for letter in found], table
@@ -142,7 +165,8 @@ def lacking(reference: Reference) -> list[str]:
     facts = {
         "trained_model.algorithm_metrics has no threshold: there will be no forecast and no trigger": reference.threshold,
         "training_data.bestbefore.calibration is missing: quality is known from labels only": reference.calibration,
-        "training_data.bestbefore.features is missing: covariate-drift stays unknown": reference.numeric or reference.categorical,
+        "training_data.bestbefore.features is missing: covariate-drift stays unknown": reference.numeric
+        or reference.categorical,
         "training_data.bestbefore.classes is missing: label-and-prediction-shift stays unknown": reference.classes,
         "training_data.bestbefore.embedding is missing: embedding-drift stays unknown": reference.embedding,
         "trained_model.bestbefore.file is missing: sampled inputs cannot be embedded": reference.file,

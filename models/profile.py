@@ -5,6 +5,7 @@ the same bits. Reals are therefore added in fixed point: WEIGHT for shares of an
 A profile is mergeable (`merge`), so windows can be joined and partitions added up.
 """
 
+import zlib
 from typing import Any, Self
 
 import msgspec
@@ -19,7 +20,7 @@ WEIGHT = 1 << 16  # fixed point of weights: an event sampled with probability 1 
 UNIT = 1 << 16  # fixed point of standardised values and confidences
 CLIP = 1e3  # a standardised value beyond this says no more than this
 MAX_FEATURES, MAX_CATEGORIES = 200, 256
-OTHER = "__other__"  # categories beyond the bound
+OTHER, MISSING = "__other__", "__missing__"  # categories beyond the bound, and rows without one
 FORMAT = 1
 
 # Latency in ms, four bins per factor of two from 1/16 ms to about 18 minutes.
@@ -64,6 +65,8 @@ class Profile:
         if rows.live is not None and not rows.live.all():
             self.count("not_live", int((~rows.live).sum()))
             rows = rows.take(np.flatnonzero(rows.live))
+        if not len(rows):
+            return
         self.count("n", len(rows))
         weight = None if rows.weight is None else np.rint(rows.weight * WEIGHT).astype(np.int64)
         self.count("weight", len(rows) * WEIGHT if weight is None else int(weight.sum()))
@@ -73,25 +76,33 @@ class Profile:
                 self.count(name, int(flags.sum()))
         self._add_numeric(rows, weight, reference)
         for name, column in rows.categorical.items():
-            if self._admit(name):
-                self._add_categories(f"feature.{name}", column, weight)
-        if rows.latency_ms is not None:
-            self._histogram(
-                "latency_ms", np.searchsorted(LATENCY_EDGES, rows.latency_ms), len(LATENCY_EDGES) + 1, weight
-            )
+            self._add_categories(f"feature.{name}", column, weight)
+        self._drop_features()
+        self._add_values("latency_ms", rows.latency_ms, LATENCY_EDGES, weight)
         self._add_outputs(rows, weight, reference)
 
-    def _admit(self, name: str) -> bool:
-        """Bounded number of features: the first MAX_FEATURES names are kept, values of others only counted."""
-        key = f"feature.{name}"
-        known = key in self.histograms or key in self.categories
-        if known or len(self.histograms) + len(self.categories) < MAX_FEATURES:
-            return True
-        self.count("features_beyond_bound", 1)
-        return False
+    def _drop_features(self) -> None:
+        """Of more than MAX_FEATURES features those of the lowest ranks are kept, the values of others only counted."""
+        if len(self.histograms) + len(self.categories) <= MAX_FEATURES:
+            return
+        names = {name for name in (*self.histograms, *self.categories) if name.startswith("feature.")}
+        for name in sorted(names, key=_rank)[MAX_FEATURES:]:
+            self.sums.pop(name, None)
+            self.count("values_beyond_bound", int(self.histograms.pop(name, np.zeros(1, np.int64)).sum()))
+            self.count("values_beyond_bound", sum(self.categories.pop(name, {}).values()))
+
+    def _add_values(self, name: str, values: Floats | None, edges: Any, weight: Ints | None) -> None:
+        """A histogram of the values that are there."""
+        if values is None:
+            return
+        bins = np.searchsorted(edges, values)
+        absent = np.isnan(values)
+        if absent.any():
+            bins, weight = bins[~absent], None if weight is None else weight[~absent]
+        self._histogram(name, bins, len(edges) + 1, weight)
 
     def _add_numeric(self, rows: Inferences, weight: Ints | None, reference: Reference) -> None:
-        names = [name for name in rows.numeric if self._admit(name)]
+        names = list(rows.numeric)
         if not names:
             return
         described = [reference.numeric.get(name, _UNDESCRIBED) for name in names]
@@ -116,8 +127,7 @@ class Profile:
     def _add_outputs(self, rows: Inferences, weight: Ints | None, reference: Reference) -> None:
         if rows.label is not None:
             self._add_categories("label", rows.label, weight)
-        if rows.value is not None:
-            self._histogram("value", np.searchsorted(GENERIC_EDGES, rows.value), len(GENERIC_EDGES) + 1, weight)
+        self._add_values("value", rows.value, GENERIC_EDGES, weight)
         if rows.scores is None:
             return
         calibration = reference.calibration
@@ -149,7 +159,7 @@ class Profile:
         z = standardised(rows.embedding, known)
         self._sum("embedding", _fixed(z.T, weight))
         distance = np.sqrt(np.mean(z * z, axis=1))
-        self._histogram("embedding", np.searchsorted(known.edges, distance), len(known.edges) + 1, weight)
+        self._histogram("embedding", np.asarray(np.searchsorted(known.edges, distance)), len(known.edges) + 1, weight)
 
     def _add_outcomes(self, rows: Outcomes) -> None:
         kinds = (("audit", ~rows.feedback), ("feedback", rows.feedback))
@@ -200,7 +210,9 @@ class Profile:
             totals = totals * WEIGHT
         for value, total in zip((*column.values, None), totals.tolist(), strict=True):
             if total:
-                _put(table, "__missing__" if value is None else value, total)
+                key = MISSING if value is None else value
+                table[key] = table.get(key, 0) + total
+        _bound(table)
 
     # -- merging and the wire ----------------------------------------------------------------------------
 
@@ -213,8 +225,10 @@ class Profile:
                 self._into(mine, key, values)
         for name, table in other.categories.items():
             into = self.categories.setdefault(name, {})
-            for category, total in sorted(table.items()):
-                _put(into, category, total)
+            for category, total in table.items():
+                into[category] = into.get(category, 0) + total
+            _bound(into)
+        self._drop_features()
         return self
 
     def encode(self) -> dict[str, Any]:
@@ -264,6 +278,17 @@ def _fixed(values: NDArray[Any], weight: Ints | None) -> Any:
     return np.rint(values * (weight / WEIGHT) * UNIT).astype(np.int64).sum(axis=-1)
 
 
-def _put(table: dict[str, int], value: str, total: int) -> None:
-    key = value if value in table or len(table) < MAX_CATEGORIES else OTHER
-    table[key] = table.get(key, 0) + total
+def _rank(name: str) -> tuple[int, str]:
+    """A fixed order of names that has nothing to do with which came first."""
+    return zlib.crc32(name.encode("utf-8", "surrogatepass")), name
+
+
+def _bound(table: dict[str, int]) -> None:
+    """Of more than MAX_CATEGORIES categories keep those of the lowest ranks, exactly; the others add up in OTHER.
+
+    What is among the lowest ranks of all is so in every part, so parts may be merged in any order.
+    """
+    if len(table) <= MAX_CATEGORIES:
+        return
+    for name in sorted(table.keys() - {OTHER, MISSING}, key=_rank)[MAX_CATEGORIES:]:
+        table[OTHER] = table.get(OTHER, 0) + table.pop(name)

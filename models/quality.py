@@ -82,7 +82,10 @@ def top_confidence(scores: NDArray[np.floating[Any]], temperature: float = 1.0) 
         raise ValueError(f"scores of shape {scores.shape}; one row per event and one column per class is needed")
     if scores.size == 0:
         return np.full(len(scores), np.nan, dtype=scores.dtype)
-    columns = np.ascontiguousarray(scores.T)  # classes first: reductions then run over whole vectors
+    if len(scores) == 1:  # numpy adds up a single column in another order, and a row's bits must not depend on others
+        return top_confidence(np.repeat(scores, 2, axis=0), temperature)[:1]
+    # Classes first: reductions then run over whole vectors. A copy in any case: the caller's scores stay as they are.
+    columns = np.array(scores.T, order="C")
     best = columns.max(axis=0)
     # Row masks cost more than the rest, so they are built only if the whole block shows that something is wrong.
     clean = bool(columns.min() >= 0 and best.min() > 0 and best.max() < np.inf)

@@ -21,9 +21,11 @@ from models.profile import Profile
 from models.reference import Reference
 
 Rows = Inferences | Embedded | Outcomes
+Group = tuple[Subject, Rows, Ints | slice]
 Hold = tuple[int, tuple[int, int]]  # an offset that is still needed, and the clock in force before it
 NEVER = -(1 << 62)  # before every time
 RETIRE_AFTER = 3  # empty windows for which a subject goes on reporting
+MAX_CUTS = 64  # cuts after the frontier; they travel in the commit's metadata, for which Kafka allows 4096 bytes
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -80,7 +82,7 @@ class Batch:
     offset: Ints
     time: Ints
     received: Ints  # time the broker stamped the record with
-    groups: list[tuple[Subject, Rows, Ints | slice]]
+    groups: list[Group]
     last: int  # offset of the last record, also when it had no usable row
 
 
@@ -165,6 +167,8 @@ class WindowBook:
             if window is None:
                 window = Open(int(rows.offset[first]), (int(before[first]), int(cut[first])))
                 self._windows[key] = window
+            elif rows.offset[first] < window.offset:  # an earlier group of the same batch began later
+                window.offset, window.clock = int(rows.offset[first]), (int(before[first]), int(cut[first]))
             window.profile.add(part, reference)
             if landed != start and not isinstance(rows, Outcomes):
                 window.profile.count("late", len(part))
@@ -196,8 +200,10 @@ class WindowBook:
 
     def _news(self, marks: dict[Subject, int]) -> Iterator[Closed]:
         for subject, mark in marks.items():
+            if mark < NEVER // 2:
+                continue  # no credible time yet, so nothing has passed
             length = self._reference_of(subject.model, subject.version).window_us
-            passed = max(mark, self._seen[subject] - 2 * length) // length * length
+            passed = mark // length * length
             told = self._told.get(subject)
             if told is not None and passed <= told:
                 continue
@@ -210,15 +216,19 @@ class WindowBook:
     def cut(self, now: int) -> Cut | None:
         """Decide to close, by the wall clock, every open window that ended by `now`; None if there is none.
 
+        None also when the oldest window is held open over so many cuts that the commit cannot carry another one: a
+        forgotten cut would let late rows fall into windows already published.
         The caller makes the cut durable and then calls `apply`.
         """
         ends = [key.closes for key in self._windows if key.closes <= now]
-        return Cut(self.newest_offset, max(ends)) if ends else None
+        full = len(self.clock.cuts) + len(self._ahead) >= MAX_CUTS
+        return Cut(self.newest_offset, max(ends)) if ends and not full else None
 
     def apply(self, cut: Cut) -> None:
         """Close windows up to a cut that is durable now."""
         self.clock.cut = max(self.clock.cut, cut.time)
-        self.clock.cuts.append(cut)
+        # A second cut behind the same record says all that the first did.
+        self.clock.cuts = [*(made for made in self.clock.cuts if made.offset != cut.offset), cut]
 
     @property
     def now(self) -> tuple[int, int]:
@@ -242,6 +252,7 @@ class WindowBook:
         """
         needed = [*((w.offset, w.clock) for w in self._windows.values()), *holds]
         if not needed:
+            self.clock.cuts = []
             return self.newest_offset + 1, Clock(self.clock.newest, self.clock.cut, list(self._ahead))
         offset, clock = min(needed)
         self.clock.cuts = [c for c in self.clock.cuts if c.offset >= offset]

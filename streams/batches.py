@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models.columns import Categories, Embedded, Inferences, Outcomes, Subject
 from models.quality import top_confidence
-from models.window_book import Batch
+from models.window_book import Batch, Group
 from streams.frames import Decoded, reserved_of
 from streams.records import RESERVED_FIELDS, InferenceEvent, InputSample, segment_key, time_us
 from streams.store_rows import Prediction
@@ -50,7 +50,7 @@ def threshold(rate: float) -> np.uint64:
 def frame_batch(decoded: Decoded, offset: int, received: int) -> Batch:
     """The batch of one frame."""
     rows = decoded.rows
-    groups = [(s, rows if isinstance(w, slice) else rows.take(w), w) for s, w in decoded.subjects]
+    groups: list[Group] = [(s, rows if isinstance(w, slice) else rows.take(w), w) for s, w in decoded.subjects]
     return Batch(rows.offset, rows.time, np.full(len(rows), received, dtype=np.int64), groups, offset)
 
 
@@ -109,20 +109,32 @@ def _confidences(scores: NDArray[np.float32] | None, size: int) -> list[float | 
 
 
 def event_batch(stamped: Sequence[Stamped]) -> Batch:
-    """The batch of single inference events, in offset order."""
-    by_subject: dict[Subject, list[int]] = {}
+    """The batch of single inference events, in offset order.
+
+    Only events with the same fields become rows of the same columns: a field that an event does not have must not
+    look like a null only because it was decoded together with one that has it.
+    """
+    alike: dict[tuple[Subject, Any], list[int]] = {}
     for i, (_, _, event) in enumerate(stamped):
-        by_subject.setdefault(Subject(event.model, event.version), []).append(i)
-        if event.segment:
-            by_subject.setdefault(Subject(event.model, event.version, segment_key(event.segment)), []).append(i)
+        shape = _shape(event)
+        for segment in {"", segment_key(event.segment)}:
+            alike.setdefault((Subject(event.model, event.version, segment), shape), []).append(i)
     offset = np.array([s.offset for s in stamped], dtype=np.int64)
     time = np.array([time_us(s.event.time) for s in stamped], dtype=np.int64)
     received = np.array([s.received for s in stamped], dtype=np.int64)
     groups: list[Any] = []
-    for subject, where in sorted(by_subject.items()):
+    for (subject, _), where in alike.items():
         index = np.array(where)
         groups.append((subject, _inferences([stamped[i].event for i in where], offset[index], time[index]), index))
     return Batch(offset, time, received, groups, int(offset[-1]))
+
+
+def _shape(event: InferenceEvent) -> tuple[Any, ...]:
+    """Which fields an event has, and which of its features are text."""
+    out = event.output
+    present = (predicted(event) is None, not (out and out.scores), out is None or out.value is None)
+    text = tuple(sorted(name for name, value in event.features.items() if isinstance(value, str)))
+    return (*present, event.latency_ms is None, tuple(sorted(event.features)), text)
 
 
 def _inferences(events: list[InferenceEvent], offset: Any, time: Any) -> Inferences:
@@ -161,8 +173,8 @@ def _event_features(events: list[InferenceEvent]) -> tuple[dict[str, Any], dict[
     numeric, missing, categorical = {}, {}, {}
     for name in names:
         values = [e.features.get(name) for e in events]
-        if any(isinstance(v, str) for v in values):
-            categorical[name] = _encode([None if v is None else str(v) for v in values])
+        if isinstance(values[0], str):
+            categorical[name] = _encode([str(v) for v in values])
             continue
         numeric[name] = np.array([np.nan if v is None else float(v) for v in values])
         absent = np.array([v is None for v in values])

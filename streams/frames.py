@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.columns import Categories, Inferences, Subject
 from streams.errors import Invalid, Undecodable
-from streams.records import RESERVED_FIELDS, segment_key
+from streams.records import LEAST_SHARE, RESERVED_FIELDS, segment_key
 
 MAX_ROWS, MAX_COLUMNS = 100_000, 1_000
 MAX_ID_BYTES = 200 * 4  # 200 characters of UTF-8
@@ -189,13 +189,13 @@ def _live(column: pa.Array | None) -> NDArray[np.bool_] | None:
 
 
 def _weight(column: pa.Array | None) -> NDArray[np.float64] | None:
-    """1 / probability; a probability outside (0, 1] is refused."""
+    """1 / probability; a probability outside [LEAST_SHARE, 1] is refused."""
     rate = _floats(column, "sampling")
     if rate is None:
         return None
     rate = np.where(np.isnan(rate), 1.0, rate)
-    if not ((rate > 0) & (rate <= 1)).all():
-        raise Invalid("frame: column 'sampling' holds a probability outside (0, 1]")
+    if not ((rate >= LEAST_SHARE) & (rate <= 1)).all():
+        raise Invalid(f"frame: column 'sampling' holds a probability outside [{LEAST_SHARE}, 1]")
     return None if (rate == 1.0).all() else 1.0 / rate
 
 

@@ -16,6 +16,7 @@ from faust.types import TP
 
 from models.columns import Subject
 from models.window_book import Batch, Clock, Closed, Hold, WindowBook
+from streams.batches import Stamped
 from streams.delivery import Frontier
 from streams.runtime import Runtime
 from streams.store_rows import Prediction, PredictionColumns
@@ -76,8 +77,9 @@ class Lane:
             runtime.registry.get, clock, skew_us=settings.us("clock_skew"), age_us=settings.us("oldest_event")
         )
         self.book.newest_offset = start - 1
-        self.queue: list[Any] = []  # decoded, not yet in the book
-        self.queue_hold: Hold | None = None
+        self.queue: list[Stamped] = []  # decoded, not yet in the book
+        self._taken: list[int] = []  # first offsets of those that left the queue and are not in the book yet
+        self._passed = start - 1  # newest record that added nothing
         self.adding = asyncio.Lock()  # held while the book changes, and while a cut is written
         self.joining = (
             asyncio.Lock()
@@ -120,16 +122,23 @@ class Lane:
         """A claim on `offset`, which is about to be added, with the clock before it."""
         return offset, self.book.now
 
-    def queued(self, record: Any, offset: int) -> None:
+    def queued(self, record: Stamped) -> None:
         """Put a decoded record behind those that wait for the book."""
-        if not self.queue:
-            self.queue_hold = self.hold(offset)
         self.queue.append(record)
 
-    def unqueue(self) -> list[Any]:
+    def unqueue(self) -> list[Stamped]:
         """Take all that wait for the book; they stay needed until `add`."""
         taken, self.queue = self.queue, []
+        if taken:
+            self._taken.append(taken[0].offset)
         return taken
+
+    @property
+    def queue_hold(self) -> Hold | None:
+        """A claim on the oldest record on its way into the book. All before it are in, so the clock is the book's."""
+        if self._taken:
+            return self.hold(self._taken[0])
+        return self.hold(self.queue[0].offset) if self.queue else None
 
     async def add(self, batch: Batch, kept: list[Prediction] | None = None) -> None:
         """Put rows into the book, and close what is complete."""
@@ -137,8 +146,8 @@ class Lane:
             if kept:
                 self._keep(kept, self.hold(int(batch.offset[0])))
             self.book.add(batch)
-            # Only now is the clock before the next record known.
-            self.queue_hold = self.hold(self.queue[0].offset) if self.queue else None
+            self._taken = [first for first in self._taken if first > batch.last]
+            self.passed(self._passed)
         if self.book.due() or len(self._kept) > MAX_KEPT:
             await self.settle()
 
@@ -159,12 +168,13 @@ class Lane:
     def bury(self, message: Any, error: Exception, agent: str) -> None:
         """Send a record to the dead letters; the frontier waits until it is there."""
         task = asyncio.ensure_future(self.runtime.bury(message, error, agent))
-        # Behind records that are not in the book yet the clock before this one is unknown: theirs is, and lies lower.
+        # Behind records that are not in the book yet the clock before this one is unknown: theirs is known, and lower.
         self._dead.append((self.queue_hold or self.hold(message.offset), task))
 
     def passed(self, offset: int) -> None:
         """A record that adds nothing was dealt with."""
-        if not self.queue:
+        self._passed = max(self._passed, offset)
+        if self.queue_hold is None:
             self.book.newest_offset = max(self.book.newest_offset, offset)
 
     # -- settling ----------------------------------------------------------------------------------------
@@ -199,7 +209,7 @@ class Lane:
         quiet = time.monotonic() - self.last_record > idle_after
         if (
             not quiet
-            or self.queue
+            or self.queue_hold
             or self._idle_told
             or (self.runtime.app.consumer.highwater(self.tp) or 0) > self.expected
         ):

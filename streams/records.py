@@ -22,7 +22,9 @@ _MICROSECOND = timedelta(microseconds=1)
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
-Share = Annotated[float, msgspec.Meta(gt=0.0, le=1.0)]
+# A weight of 1 / probability must stay a number that can be added up exactly.
+LEAST_SHARE = 1e-6
+Share = Annotated[float, msgspec.Meta(ge=LEAST_SHARE, le=1.0)]
 Segment = Annotated[dict[str, str], msgspec.Meta(max_length=8)]
 
 
@@ -157,12 +159,13 @@ def header(headers: Iterable[tuple[str, bytes | None]], name: str) -> str:
 
 def decode_inference(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> InferenceEvent:
     """A single inference event from JSON, or from a binary or structured CloudEvent around it."""
-    return _decode(_inference, value, headers, {"id": "id", "time": "time"})
+    event: InferenceEvent = _decode(_inference, value, headers, {"id": "id", "time": "time"})
+    return event
 
 
 def decode_label(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> LabelEvent:
     """A label event from JSON, or from a binary or structured CloudEvent around it."""
-    event = _decode(_label, value, headers, {"time": "time"})
+    event: LabelEvent = _decode(_label, value, headers, {"time": "time"})
     if event.label is None and event.value is None and event.correct is None:
         raise Invalid(f"label of inference {event.inference_id!r} says nothing: it needs `label`, `value` or `correct`")
     return event

@@ -1,0 +1,100 @@
+"""Plots of a model's quality over time: estimates with intervals, audits, threshold, forecast and triggers."""
+
+import math
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+SIZE = (11.0, 6.2)
+
+
+def plot_status(
+    status: Sequence[dict[str, Any]],
+    triggers: Sequence[dict[str, Any]],
+    out: Path,
+    *,
+    truth: Sequence[tuple[datetime, float]] = (),
+) -> list[Path]:
+    """One PNG per model version (all traffic); returns the files. Without matplotlib (extra `demo`) none are drawn."""
+    try:
+        import matplotlib  # noqa: PLC0415 -- optional
+    except ImportError:
+        return []
+    matplotlib.use("Agg")
+    subjects = sorted({(s["model"], s["version"]) for s in status})
+    return [_plot(model, version, status, triggers, out, truth) for model, version in subjects]
+
+
+def _time(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None
+
+
+def _plot(
+    model: str, version: str, status: Sequence[dict[str, Any]], triggers: Sequence[dict[str, Any]], out: Path,
+    truth: Sequence[tuple[datetime, float]],
+) -> Path:  # fmt: skip
+    from matplotlib import pyplot as plt  # noqa: PLC0415 -- optional
+
+    lines = [s for s in status if (s["model"], s["version"], s["segment"]) == (model, version, None)]
+    figure, (quality, dates) = plt.subplots(2, 1, figsize=SIZE, sharex=True, height_ratios=(3, 2), layout="constrained")
+    _quality(quality, lines, truth)
+    _dates(dates, lines)
+    for trigger in (t for t in triggers if (t["model_name"], t["model_version"]) == (model, version)):
+        for axis in (quality, dates):
+            axis.axvline(
+                _time(trigger["created_at"]),
+                color="tab:red",
+                lw=1.4,
+                label="retrain trigger" if axis is quality else None,
+            )
+    quality.legend(loc="lower left", ncols=2, frameon=False, fontsize=9)
+    dates.legend(loc="upper left", ncols=2, frameon=False, fontsize=9)
+    figure.suptitle(f"{model} {version}: quality and best-before date", fontsize=13)
+    path = out / f"{model}-{version}.png"
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+    return path
+
+
+def _quality(axis: Any, lines: Sequence[dict[str, Any]], truth: Sequence[tuple[datetime, float]]) -> None:
+    known = [s for s in lines if s["quality"]["estimate"] is not None]
+    times = [_time(s["window"]["end"]) for s in known]
+    low, middle, high = ([s["quality"][key] for s in known] for key in ("low", "estimate", "high"))
+    axis.fill_between(times, low, high, alpha=0.25, color="tab:blue", lw=0, label="90% interval")
+    axis.plot(times, middle, color="tab:blue", lw=1.8, label="estimated quality")
+    if truth:
+        axis.plot(
+            [t for t, _ in truth],
+            [v for _, v in truth],
+            color="black",
+            lw=1.2,
+            ls="--",
+            label="truth (hidden from the pipeline)",
+        )
+    threshold = next((s["forecast"].get("threshold") for s in lines if s["forecast"].get("threshold")), None)
+    if threshold is not None:
+        axis.axhline(threshold, color="tab:gray", lw=1.2, ls=":", label=f"threshold {threshold:g}")
+    axis.set_ylabel(lines[0]["quality"]["metric"] + " (share)" if lines else "quality")
+    axis.grid(alpha=0.25)
+
+
+def _dates(axis: Any, lines: Sequence[dict[str, Any]]) -> None:
+    """Days until the best-before date, as told at the end of each window."""
+    forecasts = [s for s in lines if not s["forecast"].get("reason")]
+    times = [_time(s["window"]["end"]) for s in forecasts]
+    low, middle, high = ([_ahead(s, key) for s in forecasts] for key in ("low", "best_before", "high"))
+    ceiling = max([v for v in (*low, *middle, *high) if not math.isnan(v)], default=1.0)
+    upper = [ceiling if math.isnan(v) else v for v in high]
+    axis.fill_between(times, low, upper, alpha=0.2, color="tab:orange", lw=0, label="90% interval (open above)")
+    axis.plot(times, middle, color="tab:orange", lw=1.8, label="best before, median")
+    axis.plot(times, low, color="tab:orange", lw=1.0, ls="--", label="good until, 90% sure")
+    axis.set_ylabel("days ahead")
+    axis.set_ylim(bottom=0)
+    axis.grid(alpha=0.25)
+
+
+def _ahead(line: dict[str, Any], key: str) -> float:
+    """Days from the end of the window; not a number where there is no date within the horizon."""
+    then, now = _time(line["forecast"].get(key)), _time(line["window"]["end"])
+    return math.nan if then is None or now is None else (then - now).total_seconds() / 86400

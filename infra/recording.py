@@ -1,0 +1,148 @@
+"""Recorded telemetry in files: inference events, sampled inputs and labels, as JSON lines or Parquet.
+
+A row with `inference_id` and a tensor (`dtype`, `shape`, `data`) is a sampled input, one with `inference_id` alone a label,
+any other an inference event. Parquet columns are those of frames. The order in the files does not matter.
+"""
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from streams.errors import BadRecord, BestbeforeError
+from streams.records import InferenceEvent, InputSample, LabelEvent, decode_inference, decode_label, time_us
+
+
+class RecordingError(BestbeforeError):
+    """A file of recorded events cannot be read."""
+
+
+@dataclass
+class Sample:
+    """A sampled input with its tensor's bytes."""
+
+    meta: InputSample
+    data: bytes
+
+
+@dataclass
+class Recording:
+    """Everything recorded: frames as tables, the rest as values, in the order of the files."""
+
+    tables: list[pa.Table] = field(default_factory=list)
+    events: list[InferenceEvent] = field(default_factory=list)
+    labels: list[LabelEvent] = field(default_factory=list)
+    inputs: list[Sample] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
+
+    def size(self) -> int:
+        """Inference events."""
+        return sum(int(t.num_rows) for t in self.tables) + len(self.events)
+
+
+def read_recording(paths: Sequence[Path]) -> Recording:
+    """Read files, and the files in folders. Raises RecordingError naming the file."""
+    recording = Recording()
+    for path in _files(paths):
+        try:
+            if path.suffix == ".parquet":
+                _read_parquet(path, recording)
+            else:
+                _read_lines(path, recording)
+        except (OSError, pa.ArrowException) as error:
+            raise RecordingError(f"{path} cannot be read: {error}") from None
+    if not (recording.tables or recording.events):
+        raise RecordingError(f"no inference events in {', '.join(map(str, paths))}; JSONL and Parquet files are read")
+    return recording
+
+
+def _files(paths: Sequence[Path]) -> Iterator[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(p for p in path.iterdir() if p.suffix in (".parquet", ".jsonl", ".ndjson"))
+        else:
+            yield path
+
+
+def _read_parquet(path: Path, recording: Recording) -> None:
+    table = pq.read_table(path)
+    names = set(table.column_names)
+    if "inference_id" not in names:
+        recording.tables.append(table)
+        return
+    for number, row in enumerate(table.to_pylist(), 1):
+        _take({k: v for k, v in row.items() if v is not None}, f"{path} row {number}", recording)
+
+
+def _read_lines(path: Path, recording: Recording) -> None:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            place = f"{path}:{number}"
+            try:
+                fields = json.loads(line)
+            except ValueError as error:
+                recording.rejected.append(f"{place}: {error}")
+                continue
+            _take(fields, place, recording, line)
+
+
+def _take(fields: Any, place: str, recording: Recording, line: bytes | None = None) -> None:
+    try:
+        if not isinstance(fields, dict) or "inference_id" not in fields:
+            recording.events.append(decode_inference(line or msgspec.json.encode(fields), ()))
+        elif "data" in fields:
+            data = fields.pop("data")
+            meta = msgspec.convert(fields, InputSample, strict=False)
+            recording.inputs.append(Sample(meta, data if isinstance(data, bytes) else base64.b64decode(data)))
+        else:
+            recording.labels.append(decode_label(line or msgspec.json.encode(fields), ()))
+    except (BadRecord, msgspec.ValidationError, ValueError) as error:
+        recording.rejected.append(f"{place}: {error}")
+
+
+class Writer:
+    """Writes what is recorded into a folder: inference.parquet, inputs.parquet, labels.jsonl."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._frames: pq.ParquetWriter | None = None
+        self._labels = (folder / "labels.jsonl").open("w", encoding="utf-8")
+        self._inputs: list[dict[str, Any]] = []
+
+    def frame(self, frame: bytes) -> None:
+        """Add a frame as it was sent."""
+        with pa.ipc.open_stream(frame) as reader:
+            table = reader.read_all()
+        if self._frames is None:
+            self._frames = pq.ParquetWriter(self._folder / "inference.parquet", table.schema, compression="zstd")
+        self._frames.write_table(table)
+
+    def label(self, body: dict[str, Any]) -> None:
+        """Add a label event."""
+        self._labels.write(json.dumps(body) + "\n")
+
+    def input(self, row: dict[str, Any]) -> None:
+        """Add a sampled input: its headers, and its bytes under `data`."""
+        self._inputs.append(row)
+
+    def close(self) -> None:
+        """Finish the files."""
+        self._labels.close()
+        if self._frames is not None:
+            self._frames.close()
+        if self._inputs:
+            pq.write_table(pa.Table.from_pylist(self._inputs), self._folder / "inputs.parquet")
+
+
+def sorted_by_time(items: Sequence[Any]) -> list[Any]:
+    """Labels or samples in event time; equal times keep their order."""
+    return sorted(items, key=lambda item: time_us((item.meta if isinstance(item, Sample) else item).time))

@@ -1,0 +1,286 @@
+"""Replay: the very same window books, assembly and assessor over recorded events, in event time, without a broker.
+
+Every topic is one source here, and a source may say at any time how far all of them have come, because the recording is
+read in order. So windows close as they do live when nobody is late.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+from bestbefore_client.sampling import u64
+
+from agents.label import about, labelled
+from infra.plot import plot_status
+from infra.recording import Recording, Sample, read_recording, sorted_by_time
+from models.assessor import Note, State, assess, fresh
+from models.columns import Subject
+from models.embedder import Embedder, ModelLoadError, decode_tensor
+from models.profile import Profile
+from models.reference import ModelFile, Reference
+from models.window_book import Batch, Clock, WindowBook
+from streams.batches import (
+    Stamped,
+    embedded_batch,
+    event_batch,
+    frame_batch,
+    kept_of_events,
+    kept_of_frame,
+    outcome_batch,
+    threshold,
+)
+from streams.descriptor_files import load_reference
+from streams.errors import ModelError
+from streams.frames import decode_batch
+from streams.records import LabelEvent, time_us
+from streams.registry import Registry
+from streams.settings import Settings
+from streams.store_rows import Event, Prediction
+from streams.topics import INFERENCE, INPUTS, LABELS
+
+MAX_ROWS = 5_000
+END = 1 << 60
+_FILES = {"status": "status.jsonl", "mismatch": "mismatches.jsonl", "trigger": "retrain-triggers.jsonl"}
+
+
+class Result(NamedTuple):
+    """What was replayed and what came of it."""
+
+    events: int
+    labels: int
+    inputs: int
+    status: int
+    mismatches: int
+    triggers: int
+
+
+class Step(NamedTuple):
+    """Some rows of one kind, none older than those of the step before."""
+
+    time: int
+    kind: str
+    rows: Any
+
+
+def replay(
+    paths: Sequence[Path],
+    descriptors: Sequence[Path],
+    out: Path,
+    settings: Settings,
+    *,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Result:
+    """Run recorded events through the estimators and write status, mismatches, triggers and a plot into `out`.
+
+    Raises RecordingError and DescriptorError.
+    """
+    references = [load_reference(folder) for folder in descriptors]
+    recording = read_recording(paths)
+    engine = Engine(references, settings, labelled={label.inference_id for label in recording.labels})
+    steps = sorted(_steps(recording, engine.shortest), key=lambda s: s.time)
+    for done, step in enumerate(steps, 1):
+        engine.take(step)
+        progress(done, len(steps))
+    engine.finish()
+    out.mkdir(parents=True, exist_ok=True)
+    lines = write_notes(engine.notes, out)
+    if recording.rejected:
+        (out / "rejected.txt").write_text("\n".join(recording.rejected) + "\n", "utf-8")
+    plot_status(
+        [n.body for n in engine.notes if n.kind == "status"], [n.body for n in engine.notes if n.kind == "trigger"], out
+    )
+    return Result(
+        recording.size(),
+        len(recording.labels),
+        len(recording.inputs),
+        lines["status"],
+        lines["mismatch"],
+        lines["trigger"],
+    )
+
+
+def write_notes(notes: Sequence[Note | Event], out: Path) -> dict[str, int]:
+    """Write the lines of each kind into its file; returns how many there are."""
+    counts = dict.fromkeys(_FILES, 0)
+    files = {kind: (out / name).open("w", encoding="utf-8") for kind, name in _FILES.items()}
+    for note in notes:
+        files[note.kind].write(json.dumps(note.body, ensure_ascii=False) + "\n")
+        counts[note.kind] += 1
+    for file in files.values():
+        file.close()
+    return counts
+
+
+def _steps(recording: Recording, window_us: int) -> Iterator[Step]:
+    for table in recording.tables:
+        yield from _table_steps(table, window_us)
+    for i, event in enumerate(recording.events):
+        yield Step(time_us(event.time), "event", (i, event))
+    for label in sorted_by_time(recording.labels):
+        yield Step(time_us(label.time), LABELS, label)
+    for sample in sorted_by_time(recording.inputs):
+        yield Step(time_us(sample.meta.time), INPUTS, sample)
+
+
+def _table_steps(table: pa.Table, window_us: int) -> Iterator[Step]:
+    """Slices in event time that do not cross the end of a window."""
+    table = table.sort_by("time")
+    times = table.column("time").cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+    window = times // window_us
+    edges = np.flatnonzero(np.diff(window)) + 1
+    for first, last in zip([0, *edges], [*edges, len(times)], strict=True):
+        for start in range(int(first), int(last), MAX_ROWS):
+            part = table.slice(start, min(MAX_ROWS, int(last) - start))
+            batch = part.combine_chunks().to_batches()[0]
+            yield Step(int(times[start]), INFERENCE, batch)
+
+
+class Engine:
+    """Window books of the three input topics, and the assessor's states, for a set of references."""
+
+    def __init__(self, references: Sequence[Reference], settings: Settings, labelled: set[str]) -> None:
+        self._settings = settings
+        self._registry = Registry(window_us=settings.us("default_window"), lateness_us=settings.us("default_lateness"))
+        for reference in references:
+            self._registry.put(reference)
+        self.shortest = min((r.window_us for r in references), default=settings.us("default_window"))
+        limit = int(threshold(settings.keep_rate)) if settings.keep_rate > 0 else -1
+        self._wanted = {name for name in labelled if u64(name) <= limit}
+        self._predictions: dict[str, list[Prediction]] = {}
+        self._books = {
+            name: WindowBook(self._registry.get, Clock(), age_us=END) for name in (INFERENCE, INPUTS, LABELS)
+        }
+        self._states: dict[Subject, State] = {}
+        self._embedders: dict[ModelFile, Embedder | None] = {}
+        self._samples: list[Sample] = []
+        self._labels_seen: set[tuple[str, str]] = set()
+        self._offset = 0
+        self._window = -END
+        self.notes: list[Note] = []
+
+    def take(self, step: Step) -> None:
+        """Take in one step; windows that ended before it are closed first."""
+        window = step.time // self.shortest
+        if window != self._window:
+            self._embed()
+            self._close(step.time)
+            self._window = window
+        self._offset += 1
+        if step.kind == INFERENCE:
+            self._frame(step.rows)
+        elif step.kind == "event":
+            self._event(step.rows[1])
+        elif step.kind == LABELS:
+            self._label(step.rows)
+        else:
+            self._samples.append(step.rows)
+            if len(self._samples) >= self._settings.embed_batch:
+                self._embed()
+
+    def finish(self) -> None:
+        """The recording is over: close everything."""
+        self._embed()
+        for book in self._books.values():
+            cut = book.cut(END)
+            if cut is not None:
+                book.apply(cut)
+        self._publish()
+        for state in self._states.values():
+            state.assembly.give_up()
+        self._assess()
+
+    def _add(self, topic: str, batch: Batch) -> None:
+        self._books[topic].add(batch)
+
+    def _frame(self, batch: pa.RecordBatch) -> None:
+        decoded = decode_batch(batch, self._offset)
+        self._keep(kept_of_frame(decoded, self._settings.keep_rate))
+        newest = int(decoded.rows.time.max()) if len(decoded.rows) else 0
+        self._add(INFERENCE, frame_batch(decoded, self._offset, newest))
+
+    def _event(self, event: Any) -> None:
+        stamped = [Stamped(self._offset, time_us(event.time), event)]
+        self._keep(kept_of_events(stamped, self._settings.keep_rate))
+        self._add(INFERENCE, event_batch(stamped))
+
+    def _keep(self, kept: Sequence[Prediction]) -> None:
+        for row in kept:
+            if row.inference_id in self._wanted:
+                self._predictions.setdefault(row.inference_id, []).append(row)
+
+    def _label(self, label: LabelEvent) -> None:
+        first = (label.inference_id, label.source) not in self._labels_seen
+        self._labels_seen.add((label.inference_id, label.source))
+        stamped = Stamped(self._offset, time_us(label.time), (label, None))
+        known = self._predictions.get(label.inference_id, []) if first else []
+        joined = [labelled(stamped, p) for p in known if about(label, p)]
+        if joined:
+            self._add(LABELS, outcome_batch(joined, self._offset))
+
+    def _embed(self) -> None:
+        samples, self._samples = self._samples, []
+        by_file: dict[ModelFile | None, list[Sample]] = {}
+        for sample in samples:
+            by_file.setdefault(self._registry.get(sample.meta.model, sample.meta.version).file, []).append(sample)
+        for file, mine in by_file.items():
+            self._offset += 1
+            vectors = self._vectors(file, mine)
+            stamped = [Stamped(self._offset, time_us(s.meta.time), s.meta) for s in mine]
+            self._add(INPUTS, embedded_batch(stamped, vectors, self._offset))
+
+    def _vectors(self, file: ModelFile | None, samples: list[Sample]) -> list[Any]:
+        embedder = self._embedder(file) if file is not None else None
+        if embedder is None:
+            return [np.empty(0, np.float32)] * len(samples)
+        shape = embedder.input_shape
+        return list(
+            embedder.embed(np.stack([decode_tensor(s.data, s.meta.dtype, s.meta.shape, shape) for s in samples]))
+        )
+
+    def _embedder(self, file: ModelFile) -> Embedder | None:
+        if file not in self._embedders:
+            try:
+                content = Path(file.path).read_bytes()
+                self._embedders[file] = Embedder.load(
+                    content, sha256=file.sha256 or None, embedding=file.embedding, max_batch=self._settings.embed_batch
+                )
+            except (ModelLoadError, OSError) as error:
+                raise ModelError(f"the model's ONNX file cannot be used: {error}") from None
+        return self._embedders[file]
+
+    # -- windows -----------------------------------------------------------------------------------------
+
+    def _close(self, time: int) -> None:
+        """All sources have come as far as `time`."""
+        for book in self._books.values():
+            book.heard(time)
+        self._publish()
+
+    def _publish(self) -> None:
+        for topic, book in self._books.items():
+            for key, profile, watermark, retired in book.close():
+                assembly = self._state(key.subject).assembly
+                if profile is not None:
+                    assembly.add(key.start, key.arrival, Profile.unpack(profile.pack()))
+                assembly.heard(topic, watermark, retired=retired)
+        self._assess()
+
+    def _assess(self) -> None:
+        for subject, state in sorted(self._states.items()):
+            notes, _ = assess(state, subject, self._registry.get(subject.model, subject.version))
+            self.notes += notes
+
+    def _state(self, subject: Subject) -> State:
+        state = self._states.get(subject)
+        if state is None:
+            state = self._states[subject] = fresh(self._registry.get(subject.model, subject.version))
+        return state
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines that a replay wrote."""
+    return [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]
