@@ -7,6 +7,7 @@
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?=
+PYTHONS := python3.13 python3.12 python3.11 python3 python
 ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
@@ -26,7 +27,7 @@ test: lint ## lint, then every test, on a real broker and a real Postgres
 lint: $(STAMP) ## ruff, formatting, types, layers
 	@echo "== ruff" && $(BIN)/ruff check --quiet .
 	@echo "== format" && $(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
-	@echo "== types (the first run takes a minute)" && $(BIN)/mypy --no-error-summary
+	@echo "== types (the first run takes half a minute)" && $(BIN)/mypy --no-error-summary
 	@echo "== layers" && $(BIN)/lint-imports --no-logo > $(VENV)/layers.log || { cat $(VENV)/layers.log; exit 1; }
 
 up: $(STAMP) ## start the embedded broker and store, and keep them running
@@ -43,23 +44,27 @@ clean: ## remove the virtual environment and the caches, not the data of `make u
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@find . -maxdepth 2 -name '*.egg-info' -type d -prune -exec rm -rf {} +
 
-# The stamp is written last, so an installation that was cut off is made again.
+# The stamp is written last, so an installation that was cut off is made again. An environment that works is kept.
 $(STAMP): pyproject.toml client/pyproject.toml
-	@found=; for candidate in $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python); do \
-	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$candidate; break; fi; \
-	done; \
-	if [ -z "$$found" ]; then \
-	  echo "Python 3.11 or newer is needed; tried: $(or $(PYTHON),python3.13 python3.12 python3.11 python3 python)."; \
-	  echo "Install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; \
-	fi; \
-	echo "== virtual environment in $(VENV) ($$($$found --version))"; \
-	"$$found" -m venv $(VENV) || { echo "python -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@$(BIN)/python -c 'import ssl, pip' 2>/dev/null || { $(make_environment); }
 	@: > $(LOG)
 	@$(BIN)/python -c 'import pip, sys; sys.exit(tuple(map(int, pip.__version__.split(".")[:2])) < (25, 1))' || { \
 	  echo "== pip (dependency groups need 25.1)"; $(call pip,'pip>=25.1'); }
-	@echo "== packages (about 600 MB the first time, a few minutes)"
+	@echo "== packages (about 550 MB the first time, a minute or more)"
 	@$(call pip,--editable ./client --editable '.[demo]' --group lint --group test)
 	@touch $@
+
+define make_environment
+found=; for candidate in $(or $(PYTHON),$(PYTHONS)); do \
+  if "$$candidate" -c 'import ssl, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then found=$$candidate; break; fi; \
+done; \
+if [ -z "$$found" ]; then \
+  echo "Python 3.11 or newer with ssl is needed; tried: $(or $(PYTHON),$(PYTHONS))."; \
+  echo "Install one, or name it: make PYTHON=/path/to/python3.12"; exit 1; \
+fi; \
+echo "== virtual environment in $(VENV) ($$("$$found" --version))"; \
+"$$found" -m venv --clear $(VENV) || { echo "python -m venv failed; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+endef
 
 # pip's own words are many; they are shown only when it fails.
 define pip

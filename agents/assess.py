@@ -17,6 +17,7 @@ from models.assessor import Note, State, assess, fresh
 from models.columns import Subject
 from models.profile import WEIGHT, Profile
 from models.reference import Reference
+from streams.delivery import Cursor
 from streams.errors import Fenced
 from streams.event_store import EventStore
 from streams.intake import place
@@ -36,9 +37,9 @@ _decoder = msgspec.msgpack.Decoder(ProfileRecord)
 class Part:
     """One partition of the profiles topic in the hands of this worker."""
 
-    def __init__(self, tp: TP, generation: int, epoch: int, next_offset: int) -> None:
-        self.tp, self.generation, self.epoch, self.next_offset = tp, generation, epoch, next_offset
-        self.read = next_offset  # next offset to be taken in
+    def __init__(self, tp: TP, generation: int, epoch: int, cursor: Cursor) -> None:
+        self.tp, self.generation, self.epoch, self.cursor = tp, generation, epoch, cursor
+        self.next_offset = cursor.wanted  # everything below is in the store
         self.waiting: list[tuple[int, ProfileRecord]] = []
         self.states: dict[Subject, State] = {}
         self.blocked_since: dict[Subject, float] = {}
@@ -74,10 +75,10 @@ class Assess:
         if message.generation_id != self.runtime.app.consumer_generation_id:
             return
         part = await self._part(message.tp, message.generation_id)
-        if part is None or message.offset < part.read:
+        # Also after a claim that was fenced: what it had taken in and not applied must come again.
+        if part is None or not await part.cursor.admit(message.offset):
             return
-        part.read = message.offset + 1
-        self.runtime.processed[part.tp] = part.read
+        self.runtime.processed[part.tp] = part.cursor.wanted
         self.runtime.watchdog.progress()
         part.waiting.append((message.offset, _decoder.decode(message.value)))
         if len(part.waiting) >= MAX_BATCH:
@@ -88,15 +89,24 @@ class Assess:
             part = self.parts.get(tp)
             if part is not None and part.generation == generation:
                 return part
-            if not self.runtime.owns(tp):
+            if not self.runtime.holds(tp, generation):
                 return None
             group, store = self.runtime.settings.group, self.runtime.store
             claim = await self.runtime.stored(store.claim, group, tp.topic, tp.partition)
-            part = Part(tp, generation, claim.epoch, claim.next_offset or 0)
+            if not self.runtime.holds(tp, generation):
+                return None  # lost while the store was asked
+            part = Part(tp, generation, claim.epoch, Cursor(self.runtime.app.consumer, tp, claim.next_offset or 0))
             self.parts[tp] = part
             self.runtime.frontiers[tp] = part.frontier
             await self.publisher.drain(tp.partition)
             return part
+
+    async def _take_over(self) -> None:
+        """Open every partition that is assigned: its last owner may have left records in the outbox."""
+        name, generation = self.runtime.settings.topic(self.topic), self.runtime.app.consumer_generation_id
+        for tp in self.runtime.app.consumer.assignment():
+            if tp.topic == name and tp not in self.parts:
+                await self._part(tp, generation)
 
     def revoked(self, tps: set[TP]) -> None:
         """Forget partitions that belong to others now."""
@@ -113,6 +123,7 @@ class Assess:
 
     async def tick(self) -> None:
         """Give up on sources that have kept a window waiting for longer than the grace."""
+        await self._take_over()
         await self.flush()
         grace, now = self.runtime.settings.seconds("assess_grace"), time.monotonic()
         async with self._lock:
@@ -139,6 +150,9 @@ class Assess:
         except Fenced as error:
             log.warning("%s", error)
             self.revoked({part.tp})
+            # Fenced by one who claimed late what was no longer its own: read again, and claim with the first record.
+            if self.runtime.holds(part.tp, part.generation):
+                await self.runtime.app.consumer.seek(part.tp, part.next_offset)
             return
         del part.waiting[: len(waiting)]
         part.next_offset = next_offset

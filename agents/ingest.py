@@ -20,7 +20,7 @@ class Ingest(Intake):
 
     def decode(self, message: Any) -> Decoded | InferenceEvent:
         """A frame or a single event, told apart by the content type."""
-        if header(message.headers, "content-type").startswith(FRAME):
+        if header(message.headers, "content-type").lower().startswith(FRAME):
             return decode_frame(message.value or b"", message.offset)
         return decode_inference(message.value, message.headers)
 

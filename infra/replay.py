@@ -108,7 +108,7 @@ def write_notes(notes: Sequence[Note | Event], out: Path) -> dict[str, int]:
     counts = dict.fromkeys(_FILES, 0)
     files = {kind: (out / name).open("w", encoding="utf-8") for kind, name in _FILES.items()}
     for note in notes:
-        files[note.kind].write(json.dumps(note.body, ensure_ascii=False) + "\n")
+        files[note.kind].write(json.dumps(note.body, ensure_ascii=False, sort_keys=True) + "\n")
         counts[note.kind] += 1
     for file in files.values():
         file.close()

@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.columns import Categories, Embedded, Floats, Inferences, Ints, Outcomes
+from models.grid import CLIP, Grid
 from models.quality import top_confidence
-from models.reference import GENERIC_EDGES, EmbeddingReference, NumericFeature, Reference
+from models.reference import GENERIC_EDGES, EmbeddingReference, Reference
 
 WEIGHT = 1 << 16  # fixed point of weights: an event sampled with probability 1 adds WEIGHT
 UNIT = 1 << 16  # fixed point of standardised values and confidences
-CLIP = 1e3  # a standardised value beyond this says no more than this
 MAX_FEATURES, MAX_CATEGORIES = 200, 256
 OTHER, MISSING = "__other__", "__missing__"  # categories beyond the bound, and rows without one
 FORMAT = 1
@@ -26,15 +26,15 @@ FORMAT = 1
 # Latency in ms, four bins per factor of two from 1/16 ms to about 18 minutes.
 LATENCY_EDGES = np.array([2.0 ** (k / 4) for k in range(-16, 81)])
 CONFIDENCE_EDGES = np.linspace(0.0, 1.0, 65)[1:-1]
-_UNDESCRIBED = NumericFeature()
 
 
 class Profile:
     """Counts, histograms, sums and categories, each by name; all values are integers."""
 
-    __slots__ = ("categories", "counts", "histograms", "sums")
+    __slots__ = ("_grid", "categories", "counts", "histograms", "sums")
 
     def __init__(self) -> None:
+        self._grid: Grid | None = None
         self.counts: dict[str, int] = {}
         self.histograms: dict[str, Ints] = {}
         self.sums: dict[str, Ints] = {}
@@ -102,27 +102,26 @@ class Profile:
         self._histogram(name, bins, len(edges) + 1, weight)
 
     def _add_numeric(self, rows: Inferences, weight: Ints | None, reference: Reference) -> None:
-        names = list(rows.numeric)
+        names = tuple(rows.numeric)
         if not names:
             return
-        described = [reference.numeric.get(name, _UNDESCRIBED) for name in names]
+        if self._grid is None or self._grid.names != names:
+            self._grid = Grid(names, reference.numeric)
+        grid = self._grid
         values = np.stack([rows.numeric[name] for name in names])
         finite = np.isfinite(values)
-        clean = bool(finite.all())
-        for i, (name, feature) in enumerate(zip(names, described, strict=True)):
-            bins = np.searchsorted(feature.edges, values[i])
-            size = len(feature.edges) + 1
-            if not clean and not finite[i].all():
-                missing = rows.missing.get(name)
-                # The two last bins: null, and not finite although present.
-                bins = np.where(finite[i], bins, size + 1 if missing is None else np.where(missing, size, size + 1))
-            self._histogram(f"feature.{name}", np.asarray(bins), size + 2, weight)
-        mean = np.array([[f.mean] for f in described])
-        scale = np.array([[f.sd or 1.0] for f in described])
-        z = np.clip((np.where(finite, values, mean) - mean) / scale, -CLIP, CLIP)
-        first, second = _fixed(z, weight), _fixed(z * z, weight)
+        bins = grid.bins(values)
+        if not finite.all():
+            # The two last bins: null, and not finite although present.
+            absent = (grid.sizes - 1)[:, None] - np.stack([_or_false(rows.missing.get(n), len(rows)) for n in names])
+            bins = np.where(finite, bins, absent)
+            values = np.where(finite, values, grid.mean)
+        counts = grid.count(bins, weight) * (WEIGHT if weight is None else 1)
+        z = grid.standardised(values)
+        moments = np.stack((_fixed(z, weight), _fixed(z * z, weight)), axis=1)
         for i, name in enumerate(names):
-            self._sum(f"feature.{name}", np.array([first[i], second[i]]))
+            self._into(self.histograms, f"feature.{name}", counts[grid.starts[i] : grid.starts[i + 1]])
+            self._into(self.sums, f"feature.{name}", moments[i])
 
     def _add_outputs(self, rows: Inferences, weight: Ints | None, reference: Reference) -> None:
         if rows.label is not None:
@@ -272,10 +271,19 @@ def standardised(embedding: NDArray[np.float32], known: EmbeddingReference) -> F
 
 
 def _fixed(values: NDArray[Any], weight: Ints | None) -> Any:
-    """Fixed-point sum over the last axis; each row is rounded by itself, so the sum has one value only."""
+    """Fixed-point sum over the last axis; each row is rounded by itself, so the sum has one value only.
+
+    Without weights the sum is taken in float64, where integers are exact below 2^53, which CLIP and the bound on rows
+    of a frame keep them.
+    """
     if weight is None:
-        return np.rint(values * UNIT).astype(np.int64).sum(axis=-1)
-    return np.rint(values * (weight / WEIGHT) * UNIT).astype(np.int64).sum(axis=-1)
+        scaled = values * UNIT
+        return np.rint(scaled, out=scaled).sum(axis=-1).astype(np.int64)
+    return np.rint(values * (weight * (UNIT / WEIGHT))).astype(np.int64).sum(axis=-1)
+
+
+def _or_false(flags: NDArray[np.bool_] | None, size: int) -> NDArray[np.bool_]:
+    return np.zeros(size, np.bool_) if flags is None else flags
 
 
 def _rank(name: str) -> tuple[int, str]:

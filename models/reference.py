@@ -13,8 +13,8 @@ import numpy as np
 from models.quality import Calibration
 from models.units import DAY_US, duration_us
 
-# Reference grid of a numeric feature nobody described: powers of two on both sides of zero.
-_POWERS = [2.0**k for k in range(-16, 33, 2)]
+# Reference grid of a numeric feature nobody described: powers of sixteen on both sides of zero.
+_POWERS = [2.0**k for k in range(-16, 33, 4)]
 GENERIC_EDGES: tuple[float, ...] = (*(-p for p in reversed(_POWERS)), 0.0, *_POWERS)
 
 

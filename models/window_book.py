@@ -128,6 +128,10 @@ class WindowBook:
     def _advance(self, batch: Batch) -> tuple[Ints, Ints, np.ndarray]:
         """Move the clock over the batch; returns, per row, the clock before its record, and which times were capped."""
         time, offset = batch.time, batch.offset
+        if offset[0] == offset[-1]:
+            low, high, received = int(time.min()), int(time.max()), int(batch.received[0])
+            if low >= received - self._age and high <= received + self._skew:
+                return self._advance_record(offset, high)
         starts = np.flatnonzero(np.concatenate(([True], offset[1:] != offset[:-1])))
         capped = (time > batch.received + self._skew) | (time < batch.received - self._age)
         credible = np.where(capped, NEVER, time)
@@ -145,6 +149,14 @@ class WindowBook:
             cut[offset > made.offset] = np.maximum(cut[offset > made.offset], made.time)
         return before, cut, capped
 
+    def _advance_record(self, offset: Ints, newest: int) -> tuple[Ints, Ints, np.ndarray]:
+        """`_advance` for the rows of one record with sound times, without arrays of one value."""
+        cut = max([self.clock.cut, *(made.time for made in self._ahead if offset[0] > made.offset)])
+        before, shape = self.clock.newest, offset.shape
+        self.clock.newest = max(before, newest)
+        same = [np.broadcast_to(np.int64(value), shape) for value in (before, cut)]
+        return same[0], same[1], np.broadcast_to(np.False_, shape)
+
     def _repeat_cuts(self, upto: int) -> None:
         while self._ahead and self._ahead[0].offset <= upto:
             made = self._ahead.pop(0)
@@ -154,12 +166,9 @@ class WindowBook:
     def _place(self, subject: Subject, rows: Rows, before: Ints, cut: Ints) -> None:
         reference = self._reference_of(subject.model, subject.version)
         length = reference.window_us
-        own = rows.time // length * length
-        closed = np.maximum(before - reference.lateness_us, cut)
-        late = own + length <= closed
-        arrival = np.where(late, closed // length * length, own) if late.any() else own
-        event = rows.event_time // length * length if isinstance(rows, Outcomes) else own
-        for chosen, start, landed in _runs(event, arrival):
+        # Clock and cuts never go back, so what had passed before the last row had passed for none earlier.
+        whole = _one_window(rows, length, max(int(before[-1]) - reference.lateness_us, int(cut[-1])))
+        for chosen, start, landed in whole or _runs(rows, length, np.maximum(before - reference.lateness_us, cut)):
             part = rows if chosen is None else rows.take(chosen)
             first = 0 if chosen is None else int(chosen[0])
             key = Key(subject, start, landed, length)
@@ -266,12 +275,26 @@ class WindowBook:
         return len(self._windows)
 
 
-def _runs(event: Ints, arrival: Ints) -> Iterator[tuple[np.ndarray | None, int, int]]:
-    """Row numbers of each (event window, arrival window); None for the whole, which is the usual case."""
-    if event.min() == event.max() and arrival.min() == arrival.max():
-        yield None, int(event[0]), int(arrival[0])
-        return
+Run = tuple[np.ndarray | None, int, int]  # row numbers (None: all), start of event window, start of arrival window
+
+
+def _one_window(rows: Rows, length: int, closed: int) -> list[Run] | None:
+    """The usual case at a glance: inferences or inputs that all belong to one window that is still open."""
+    if isinstance(rows, Outcomes):
+        return None
+    own = int(rows.time.min()) // length * length
+    return [(None, own, own)] if int(rows.time.max()) < own + length and own + length > closed else None
+
+
+def _runs(rows: Rows, length: int, closed: Ints) -> Iterator[Run]:
+    """The rows of each pair of event and arrival window; `closed` is the time that had passed before each row."""
+    own = rows.time // length * length
+    late = own + length <= closed
+    arrival = np.where(late, closed // length * length, own)
+    event = own
+    if isinstance(rows, Outcomes):  # a label is not older than its inference, whatever the senders' clocks say
+        event = np.minimum(rows.event_time, rows.time) // length * length
     pairs, which = np.unique(np.stack((event, arrival), axis=1), axis=0, return_inverse=True)
     which = which.reshape(-1)
     for i, (start, landed) in enumerate(pairs.tolist()):
-        yield np.flatnonzero(which == i), start, landed
+        yield None if len(pairs) == 1 else np.flatnonzero(which == i), start, landed

@@ -64,11 +64,10 @@ def kept_of_frame(decoded: Decoded, rate: float) -> list[Prediction]:
         return []
     ids = decoded.table.column("id").take(chosen).to_pylist()
     extra = reserved_of(decoded.table, chosen)
-    part = rows.take(chosen)
-    labels = [None] * len(chosen) if part.label is None else _texts(part.label)
-    confidence = _confidences(part.scores, len(chosen))
-    values = [None] * len(chosen) if part.value is None else part.value.tolist()
-    times = part.time.tolist()
+    labels = [None] * len(chosen) if rows.label is None else _texts(rows.label, chosen)
+    confidence = _confidences(None if rows.scores is None else rows.scores[chosen], len(chosen))
+    values = [None] * len(chosen) if rows.value is None else rows.value[chosen].tolist()
+    times = rows.time[chosen].tolist()
     kept = []
     for subject, where in decoded.subjects:
         if subject.segment:
@@ -94,8 +93,8 @@ def _segment_of(decoded: Decoded, row: np.int64) -> str:
     return ""
 
 
-def _texts(column: Categories) -> list[str | None]:
-    return [column.values[code] if code >= 0 else None for code in column.codes.tolist()]
+def _texts(column: Categories, rows: NDArray[np.intp]) -> list[str | None]:
+    return [column.values[code] if code >= 0 else None for code in column.codes[rows].tolist()]
 
 
 def _confidences(scores: NDArray[np.float32] | None, size: int) -> list[float | None]:

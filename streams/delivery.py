@@ -6,17 +6,29 @@ frontier, the offset of the oldest record still needed, and the consumer commits
 partition's clock, which the next owner needs to see the same log with the same eyes.
 """
 
+import asyncio
+import logging
+import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.errors import (
+    CommitFailedError,
+    IllegalGenerationError,
+    KafkaError,
+    RebalanceInProgressError,
+    UnknownMemberIdError,
+)
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 
 from models.window_book import Clock
 
+log = logging.getLogger(__name__)
+ASK_AGAIN = 5.0  # seconds after which a gap that nothing came for is asked for again
 Frontier = tuple[int, Clock | None]
 Frontiers = dict[TP, Callable[[], Frontier | None]]  # partition -> its frontier, None while unknown
 
@@ -31,27 +43,87 @@ def decode_clock(metadata: str) -> Clock:
     return msgspec.json.decode(metadata, type=Clock) if metadata else Clock()
 
 
+class Cursor:
+    """The next record wanted of a partition: an agent takes every record of the log once and in order.
+
+    Records are lost between consumer and agent when a rebalance empties the buffers, and the consumer may go on behind
+    them; then they are asked for again.
+    """
+
+    def __init__(self, consumer: Any, tp: TP, start: int) -> None:
+        self._consumer, self._tp, self.wanted = consumer, tp, start
+        self._asked: int | None = None  # the record behind a gap that was asked for
+        self._asked_at = 0.0
+
+    async def admit(self, offset: int) -> bool:
+        """Whether this record is the next one. A gap is asked for; if its end comes again, there is nothing in it."""
+        if offset < self.wanted:
+            return False
+        if self._asked is None or offset > self._asked:
+            if offset > self.wanted:
+                await self._ask(offset)
+                return False
+        elif offset > self.wanted:
+            log.info("%s[%s]: offsets %s to %s do not exist", *self._tp, self.wanted, offset - 1)
+        self._asked = None
+        self.wanted = offset + 1
+        return True
+
+    async def _ask(self, offset: int) -> None:
+        # What was read ahead still comes for a while.
+        if self._asked is not None and time.monotonic() - self._asked_at < ASK_AGAIN:
+            return
+        log.info("%s[%s]: record %s came where %s was due; going back", *self._tp, offset, self.wanted)
+        self._asked, self._asked_at = offset, time.monotonic()
+        await self._consumer.seek(self._tp, self.wanted)
+
+
 class FrontierThread(AIOKafkaConsumerThread):
     """The thread that owns the aiokafka consumer: commits with metadata and reads it back."""
 
-    async def commit_frontier(self, offsets: Mapping[TP, tuple[int, str]]) -> bool:
-        """Commit; False when the broker refused or cannot be reached, and then nothing has changed."""
-        return bool(await self.call_thread(self._commit_frontier, dict(offsets)))
+    async def seek_to(self, tp: TP, offset: int) -> None:
+        """Go on reading from an offset; a partition that was lost in the meantime is left alone."""
+        await self.call_thread(self._seek_to, TopicPartition(tp.topic, tp.partition), offset)
 
-    async def _commit_frontier(self, offsets: dict[TP, tuple[int, str]]) -> bool:
+    async def _seek_to(self, tp: TopicPartition, offset: int) -> None:
         consumer = self._ensure_consumer()
-        try:
-            await consumer.commit(
-                {TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(*where) for tp, where in offsets.items()}
-            )
-        except (CommitFailedError, IllegalStateError) as error:
-            # Not the owner any more: whoever is will read again from the last frontier.
-            self.log.info("commit refused: %s", error)
-            return False
-        except KafkaError as error:
-            self.log.warning("commit failed, will be tried again: %r", error)
-            return False
-        return True
+        if tp in consumer.assignment():
+            consumer.seek(tp, offset)
+
+    def known_end(self, tp: TP) -> int:
+        """The end of a partition as the broker last told it; 0 while it is not known, or the partition not ours."""
+        subscription = self._consumer._subscription.subscription if self._consumer is not None else None
+        assignment = subscription.assignment if subscription is not None else None
+        state = assignment.state_value(TopicPartition(tp.topic, tp.partition)) if assignment is not None else None
+        return 0 if state is None else state.highwater or 0
+
+    async def commit_frontier(self, offsets: Mapping[TP, tuple[int, str]]) -> bool:
+        """Commit, trying until the broker answers; False when it refused, or others own the partitions now."""
+        return bool(await self.call_thread(self._commit_frontier, dict(offsets), self.app.consumer_generation_id))
+
+    async def _commit_frontier(self, offsets: dict[TP, tuple[int, str]], generation: int) -> bool:
+        coordinator = self._ensure_consumer()._coordinator
+        wanted = {TopicPartition(tp.topic, tp.partition): OffsetAndMetadata(*where) for tp, where in offsets.items()}
+        # Not consumer.commit(): while the broker is away that goes on trying through a rebalance, and would in the end
+        # put what is old by then over the frontier of the next owner.
+        while coordinator.generation == generation and not self.should_stop:
+            await coordinator.ensure_coordinator_known()
+            try:
+                async with coordinator._commit_lock:
+                    if coordinator.generation == generation:
+                        await asyncio.shield(coordinator._do_commit_offsets(None, wanted))
+                        return True
+            except (CommitFailedError, IllegalGenerationError, RebalanceInProgressError, UnknownMemberIdError) as error:
+                # Not the owner any more: whoever is will read again from the last frontier.
+                self.log.info("commit refused: %r", error)
+                return False
+            except KafkaError as error:
+                self.log.log(logging.DEBUG if error.retriable else logging.WARNING, "commit failed: %r", error)
+                if not error.retriable:
+                    return False
+                await asyncio.sleep(0.1)
+        self.log.info("commit dropped: a rebalance came first")
+        return False
 
     async def committed(self, tp: TP) -> tuple[int | None, Clock]:
         """The committed frontier of a partition and the clock saved with it."""
@@ -64,6 +136,13 @@ class FrontierThread(AIOKafkaConsumerThread):
         return found.offset, decode_clock(found.metadata)
 
 
+class Unfiltered(defaultdict[TP, int | None]):
+    """Switches off Faust's filter of old offsets: it would drop what a seek brings back behind records read ahead."""
+
+    def __getitem__(self, tp: TP) -> int | None:
+        return None
+
+
 class FrontierConsumer(Consumer):
     """Commits frontiers; keeps its books only when the broker agreed."""
 
@@ -71,6 +150,8 @@ class FrontierConsumer(Consumer):
         super().__init__(*args, **kwargs)
         self.frontiers: Frontiers = getattr(self.app, "frontiers", {})
         self.written: dict[TP, Frontier] = {}
+        self._writing = asyncio.Lock()  # an older frontier must not land after a newer one
+        self._read_offset = Unfiltered()
 
     def _new_consumer_thread(self) -> FrontierThread:
         self._frontier_thread = FrontierThread(self, loop=self.loop, beacon=self.beacon)
@@ -78,16 +159,21 @@ class FrontierConsumer(Consumer):
 
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: ARG002 -- Faust's signature
         """Commit every frontier that has moved."""
-        assigned = self.assignment()
-        moved = {}
-        for tp, frontier in list(self.frontiers.items()):
-            where = frontier() if tp in assigned else None
-            if where is not None and where != self.written.get(tp):
-                moved[tp] = where
-        return await self.write(moved)
+        async with self._writing:
+            assigned = self.assignment()
+            moved = {}
+            for tp, frontier in list(self.frontiers.items()):
+                where = frontier() if tp in assigned else None
+                if where is not None and where != self.written.get(tp):
+                    moved[tp] = where
+            return await self._write(moved)
 
     async def write(self, frontiers: Mapping[TP, Frontier]) -> bool:
         """Commit these frontiers now."""
+        async with self._writing:
+            return await self._write(frontiers)
+
+    async def _write(self, frontiers: Mapping[TP, Frontier]) -> bool:
         if not frontiers:
             return False
         if not await self._frontier_thread.commit_frontier(
@@ -104,11 +190,18 @@ class FrontierConsumer(Consumer):
         """The committed frontier of a partition and its clock."""
         return await self._frontier_thread.committed(tp)
 
+    async def _seek(self, partition: TP, offset: int) -> None:
+        await self._frontier_thread.seek_to(partition, offset)
+
+    def highwater(self, tp: TP) -> int:
+        """The end of a partition as the broker last told it; 0 while it is not known, or the partition not ours."""
+        return self._frontier_thread.known_end(tp)
+
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget what belongs to the next owner now."""
+        await super().on_partitions_revoked(revoked)  # commits once more
         for tp in revoked:
             self.written.pop(tp, None)
-        await super().on_partitions_revoked(revoked)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's detector compares clocks of two kinds and cries wolf; streams/watchdog.py stands in for it."""

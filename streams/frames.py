@@ -49,6 +49,7 @@ def decode_batch(batch: pa.RecordBatch, offset: int) -> Decoded:
     size = batch.num_rows
     columns: dict[str, Any] = {name: batch.column(i) for i, name in enumerate(schema.names)}
     numeric, missing, categorical = _features(columns)
+    scores = _matrix(columns.get("scores"), "scores")
     rows = Inferences(
         offset=np.full(size, offset, dtype=np.int64),
         time=_times(columns["time"]),
@@ -56,8 +57,8 @@ def decode_batch(batch: pa.RecordBatch, offset: int) -> Decoded:
         numeric=numeric,
         missing=missing,
         categorical=categorical,
-        scores=_matrix(columns.get("scores"), "scores"),
-        label=_label(columns, classes),
+        scores=scores,
+        label=_label(columns, classes, scores),
         value=_floats(columns.get("value"), "value"),
         latency_ms=_floats(columns.get("latency_ms"), "latency_ms"),
         failed=_failed(columns.get("status")),
@@ -114,8 +115,32 @@ def _split(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch | None
 def _unfit(column: pa.Array) -> bool:
     """Identifiers go into keys and tables: bounded, and without NUL."""
     texts = column.dictionary if pa.types.is_dictionary(column.type) else column
-    longest = pc.max(pc.binary_length(texts)).as_py() or 0
-    return longest > MAX_ID_BYTES or bool(pc.any(pc.match_substring(texts, "\0")).as_py())
+    data, offsets = _text_buffers(texts)
+    if not len(offsets) or offsets[0] == offsets[-1]:
+        return False
+    return int(np.diff(offsets).max()) > MAX_ID_BYTES or not data[offsets[0] : offsets[-1]].all()
+
+
+def _text_buffers(column: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """UTF-8 bytes of a string column, and where each text begins and the last one ends."""
+    wide = column.type == pa.large_string()
+    _, offsets, data = column.buffers()
+    bounds = np.frombuffer(offsets or b"", np.int64 if wide else np.int32)[
+        column.offset : column.offset + len(column) + 1
+    ]
+    return np.frombuffer(data or b"", np.uint8), bounds.astype(np.int64, copy=False)
+
+
+def _constant(column: pa.Array) -> str | None:
+    """The one text that all rows of a string column share, where a look at the bytes can tell."""
+    if column.null_count or not len(column) or pa.types.is_dictionary(column.type):
+        return None
+    data, bounds = _text_buffers(column)
+    width = int(bounds[1] - bounds[0])
+    if width == 0 or int(bounds[-1] - bounds[0]) != width * len(column) or (np.diff(bounds) != width).any():
+        return None
+    texts = data[bounds[0] : bounds[-1]].reshape(len(column), width)
+    return str(column[0].as_py()) if (texts == texts[0]).all() else None
 
 
 def frame_bytes(batch: pa.RecordBatch) -> bytes:
@@ -219,25 +244,27 @@ def _matrix(column: pa.Array | None, name: str) -> NDArray[np.float32] | None:
 def _categories(column: pa.Array, name: str) -> Categories:
     if not _is_text(column.type):
         raise Invalid(f"frame: column {name!r} must be a string, is {column.type}")
+    same = _constant(column)
+    if same is not None:
+        return Categories(np.zeros(len(column), np.int32), (same,))
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     codes = encoded.indices
     codes = codes.fill_null(-1) if codes.null_count else codes
     return Categories(codes.to_numpy().astype(np.int32, copy=False), tuple(encoded.dictionary.to_pylist()))
 
 
-def _label(columns: dict[str, Any], classes: tuple[str, ...]) -> Categories | None:
+def _label(columns: dict[str, Any], classes: tuple[str, ...], scores: NDArray[np.float32] | None) -> Categories | None:
     """The predicted label; the class of the highest score where only scores are sent."""
     if "label" in columns:
         return _categories(columns["label"], "label")
-    scores = _matrix(columns.get("scores"), "scores")
     if scores is None:
         return None
     names = classes or tuple(str(i) for i in range(scores.shape[1]))
     if len(names) != scores.shape[1]:
         raise Invalid(f"frame: {len(names)} class names for {scores.shape[1]} scores")
-    broken = ~np.isfinite(scores).all(axis=1)
     best = scores.argmax(axis=1).astype(np.int32)
-    best[broken] = -1
+    if not _all_finite(scores):
+        best[~np.isfinite(scores).all(axis=1)] = -1
     return Categories(best, names)
 
 
@@ -261,11 +288,7 @@ def _features(columns: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], 
 def _hashes(column: pa.Array) -> NDArray[np.uint64]:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    if column.type != pa.large_string():
-        column = column.cast(pa.large_string())
-    _, offsets, data = column.buffers()
-    bounds = np.frombuffer(offsets, np.int64)[column.offset : column.offset + len(column) + 1]
-    return u64_many(np.frombuffer(data or b"", np.uint8), bounds)
+    return u64_many(*_text_buffers(column))
 
 
 def _mark_without_output(rows: Inferences) -> None:
@@ -280,8 +303,17 @@ def _mark_without_output(rows: Inferences) -> None:
         rows.failed = none if rows.failed is None else rows.failed | none
 
 
+def _all_finite(values: NDArray[Any]) -> bool:
+    """A sum is far cheaper than a look at every row; it is not finite as soon as one value is not."""
+    return bool(np.isfinite(values.sum()))
+
+
 def _has_scores(rows: Inferences) -> NDArray[np.bool_] | None:
-    return None if rows.scores is None else np.asarray(np.isfinite(rows.scores).all(axis=1))
+    if rows.scores is None:
+        return None
+    if _all_finite(rows.scores):
+        return np.ones(len(rows), np.bool_)
+    return np.asarray(np.isfinite(rows.scores).all(axis=1))
 
 
 def _has_label(rows: Inferences) -> NDArray[np.bool_] | None:

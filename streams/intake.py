@@ -89,12 +89,14 @@ class Intake:
 
     async def _open(self, tp: TP, generation: int) -> Lane | None:
         async with self._opening:
-            if not self.runtime.owns(tp):
+            if not self.runtime.holds(tp, generation):
                 return None
             consumer = self.runtime.app.consumer
-            start, clock = await consumer.committed(tp)
+            start, clock = await self.runtime.answered(lambda: consumer.committed(tp))
             if start is None:
-                start = (await consumer.earliest_offsets(tp))[tp]
+                start = (await self.runtime.answered(lambda: consumer.earliest_offsets(tp)))[tp]
+            if not self.runtime.holds(tp, generation):
+                return None  # lost while the broker was asked
             lane = Lane(self.runtime, tp, generation, start, clock)
             self.lanes[tp] = lane
             self.runtime.frontiers[tp] = lane.frontier

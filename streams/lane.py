@@ -17,7 +17,7 @@ from faust.types import TP
 from models.columns import Subject
 from models.window_book import Batch, Clock, Closed, Hold, WindowBook
 from streams.batches import Stamped
-from streams.delivery import Frontier
+from streams.delivery import Cursor, Frontier
 from streams.runtime import Runtime
 from streams.store_rows import Prediction, PredictionColumns
 from streams.topics import PROFILES
@@ -71,7 +71,8 @@ class Lane:
     """`start` is the committed frontier, or the partition's first offset where nothing was committed yet."""
 
     def __init__(self, runtime: Runtime, tp: TP, generation: int, start: int, clock: Clock) -> None:
-        self.runtime, self.tp, self.generation, self.expected = runtime, tp, generation, start
+        self.runtime, self.tp, self.generation = runtime, tp, generation
+        self.cursor = Cursor(runtime.app.consumer, tp, start)
         settings = runtime.settings
         self.book = WindowBook(
             runtime.registry.get, clock, skew_us=settings.us("clock_skew"), age_us=settings.us("oldest_event")
@@ -85,7 +86,6 @@ class Lane:
             asyncio.Lock()
         )  # held while queued records are on their way into the book, which keeps their order
         self._settling = asyncio.Lock()
-        self._asked: int | None = None  # a gap was seen before this offset and asked for again
         self._kept: list[Prediction] = []
         self._kept_hold: Hold | None = None
         self._kept_count: Counter[tuple[str, str, int]] = Counter()
@@ -97,22 +97,10 @@ class Lane:
     # -- records -----------------------------------------------------------------------------------------
 
     async def admit(self, offset: int) -> bool:
-        """Whether this record is the next one. A gap is asked for once; if it comes again, there is nothing in it."""
-        if offset < self.expected:
+        """Whether this record is the next one."""
+        if not await self.cursor.admit(offset):
             return False
-        if self._asked is not None and offset > self._asked:
-            return False  # read ahead before the seek took effect
-        if offset > self.expected and self._asked is None:
-            self._asked = offset
-            await self.runtime.app.consumer.seek(self.tp, self.expected)
-            return False
-        if offset > self.expected:
-            log.info(
-                "%s[%s]: offsets %s to %s do not exist", self.tp.topic, self.tp.partition, self.expected, offset - 1
-            )
-        self._asked = None
-        self.expected = offset + 1
-        self.runtime.processed[self.tp] = self.expected
+        self.runtime.processed[self.tp] = self.cursor.wanted
         self.runtime.watchdog.progress()
         self.last_record = time.monotonic()
         self._idle_told = False
@@ -211,7 +199,7 @@ class Lane:
             not quiet
             or self.queue_hold
             or self._idle_told
-            or (self.runtime.app.consumer.highwater(self.tp) or 0) > self.expected
+            or self.runtime.app.consumer.highwater(self.tp) > self.cursor.wanted
         ):
             return
         async with self.adding:
@@ -222,6 +210,8 @@ class Lane:
                 ahead = Clock(clock.newest, clock.cut, [*clock.cuts, cut])
                 if not await self.runtime.app.consumer.write({self.tp: (offset, ahead)}):
                     return
+                # Committed again until the windows are published: without it the cut would be forgotten.
+                self._frontier = offset, ahead
                 self.book.apply(cut)
         await self.settle()
         await self._tell_idle()

@@ -114,6 +114,7 @@ class InputSample(msgspec.Struct, kw_only=True):
     size: int | None = None
 
 
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 RESERVED_FIELDS = Reserved.__struct_fields__
 _inference = msgspec.json.Decoder(InferenceEvent)
 _label = msgspec.json.Decoder(LabelEvent)
@@ -178,33 +179,31 @@ def _decode(
         raise Undecodable("the record is empty; expected a JSON object")
     body, attributes = unwrap(value, headers)
     try:
-        return decoder.decode(body)
-    except msgspec.ValidationError as error:
-        filled = _filled(body, attributes, fill)
-        if filled is None:
-            raise Invalid(str(error)) from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        hint = "; NaN and Infinity are not JSON, send null" if b"NaN" in body or b"Infinity" in body else ""
-        raise Undecodable(f"not a JSON object: {error}{hint}") from None
-    try:
-        return decoder.decode(filled)
+        try:
+            return decoder.decode(body)
+        except msgspec.ValidationError:
+            # Reads all of it: what is wrong may stand before what makes the rest of the bytes no JSON at all.
+            return decoder.decode(_filled(body, attributes, fill))
     except msgspec.ValidationError as error:
         raise Invalid(str(error)) from None
+    except UNREADABLE as error:
+        hint = "; NaN and Infinity are not JSON, send null" if b"NaN" in body or b"Infinity" in body else ""
+        raise Undecodable(f"not a JSON object: {error}{hint}") from None
 
 
-def _filled(body: bytes, attributes: dict[str, str], fill: dict[str, str]) -> bytes | None:
+def _filled(body: bytes, attributes: dict[str, str], fill: dict[str, str]) -> bytes:
     """The body with fields it lacks taken from the CloudEvent around it."""
     fields = msgspec.json.decode(body)
-    lacking = {
-        k: attributes[a] for k, a in fill.items() if isinstance(fields, dict) and k not in fields and attributes.get(a)
-    }
-    return msgspec.json.encode({**fields, **lacking}) if lacking else None
+    if not isinstance(fields, dict):
+        return body
+    lacking = {k: attributes[a] for k, a in fill.items() if k not in fields and attributes.get(a)}
+    return msgspec.json.encode({**fields, **lacking})
 
 
 def unwrap(value: bytes, headers: Iterable[tuple[str, bytes | None]]) -> tuple[bytes, dict[str, str]]:
     """The data of a CloudEvent and its attributes; any other record is its own data."""
     headers = headers or ()
-    if header(headers, "content-type").startswith(STRUCTURED):
+    if header(headers, "content-type").lower().startswith(STRUCTURED):
         try:
             event = _cloud_event.decode(value)
             data = (
@@ -212,7 +211,7 @@ def unwrap(value: bytes, headers: Iterable[tuple[str, bytes | None]]) -> tuple[b
                 if event.data_base64 is not None
                 else bytes(event.data)
             )
-        except (msgspec.DecodeError, binascii.Error) as error:
+        except (*UNREADABLE, binascii.Error) as error:
             raise Undecodable(f"not a structured CloudEvent 1.0: {error}") from None
         return data, {"id": event.id, "time": event.time or ""}
     if header(headers, "ce_specversion"):
@@ -230,7 +229,7 @@ def decode_input(headers: Iterable[tuple[str, bytes | None]]) -> InputSample:
         try:
             text = raw.decode("utf-8")
             fields[name] = json.loads(text) if name in ("shape", "segment") else text
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise BadInput(f"header {name} of a sampled input cannot be read: {error}") from None
     try:
         return msgspec.convert(fields, InputSample, strict=False)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -50,13 +50,12 @@ class Runtime:
         consumer = self.app.consumer
         waiting = 0
         for tp, wanted in list(self.processed.items()):
-            highest = consumer.highwater(tp)
-            waiting += max((highest or 0) - wanted, 0)
+            waiting += max(consumer.highwater(tp) - wanted, 0)
         return waiting
 
-    def owns(self, tp: TP) -> bool:
-        """Whether the partition is assigned to this worker now."""
-        return tp in self.app.consumer.assignment()
+    def holds(self, tp: TP, generation: int) -> bool:
+        """Whether the partition is assigned to this worker, and no rebalance was since `generation`."""
+        return generation == self.app.consumer_generation_id and tp in self.app.consumer.assignment()
 
     async def stored(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of a store call; waits, however long, while the store is unreachable."""
@@ -73,6 +72,21 @@ class Runtime:
             else:
                 self.watchdog.waiting = ""
                 return result
+
+    async def answered(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """The broker's answer to the consumer; asks, however often, until it comes."""
+        pause = 0.2
+        while True:
+            try:
+                answer = await ask()
+            except (TimeoutError, KafkaError) as error:
+                log.warning("waiting for the broker to answer: %r", error)
+                self.watchdog.waiting = "broker"
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 5.0)
+            else:
+                self.watchdog.waiting = ""
+                return answer
 
     async def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None = None) -> None:
         """Send to a topic (by its short name) and wait for the broker's acknowledgement, trying until it comes."""

@@ -146,6 +146,17 @@ def test_every_page_is_reached() -> None:
             assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}, which does not exist"
 
 
+def test_make_targets_exist() -> None:
+    """Every `make …` that a page tells of is a target, and continuous integration calls one."""
+    targets = set(re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text("utf-8"), re.M))
+    for page in PAGES:
+        told = set(re.findall(r"(?:`|\$ |^)make ([a-z]+)\b(?=`|$| )", page.read_text("utf-8"), re.M))
+        assert told <= targets, f"{page.relative_to(ROOT)}: no target {told - targets}"
+    run = ROOT / ".ci" / "run"
+    assert run.read_text("utf-8").endswith("exec make test\n")
+    assert os.access(run, os.X_OK)
+
+
 def test_configuration_and_events_shown_are_valid(tmp_path: Path) -> None:
     """`toml` blocks are settings that load, `json` blocks that are inference events decode."""
     from streams.records import InferenceEvent  # noqa: PLC0415

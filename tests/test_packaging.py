@@ -80,6 +80,45 @@ def test_versions_agree() -> None:
     assert version == CLIENT["project"]["version"] == newest[1]
 
 
+def _declared(requirements: list[str]) -> set[str]:
+    """Names of distributions, as packaging compares them."""
+    return {_normal(re.split(r"[\[<>=!~; ]", text, maxsplit=1)[0]) for text in requirements}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _imported(folder: Path) -> dict[str, str]:
+    """Top-level names that the files below `folder` import, each with one file that does."""
+    found = {}
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                found.update(dict.fromkeys((alias.name.partition(".")[0] for alias in node.names), str(path)))
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found[node.module.partition(".")[0]] = str(path)
+    return {name: path for name, path in found.items() if name not in sys.stdlib_module_names}
+
+
+@pytest.mark.parametrize(
+    ("folder", "own", "extras"),
+    [
+        *((name, {*TOP, "bestbefore_client"}, ["local", "demo"] if name == "infra" else []) for name in TOP),
+        ("client/bestbefore_client", {"bestbefore_client"}, []),
+    ],
+)
+def test_what_is_imported_is_declared(folder: str, own: set[str], extras: list[str]) -> None:
+    """No import relies on a dependency of a dependency."""
+    project = (CLIENT if folder.startswith("client") else PROJECT)["project"]
+    declared = _declared([*project["dependencies"], *(d for e in extras for d in project["optional-dependencies"][e])])
+    owners = packages_distributions()
+    for name, path in sorted(_imported(ROOT / folder).items()):
+        if name not in own:
+            known = {_normal(owner) for owner in owners.get(name, [name])}
+            assert known & declared, f"{path} imports {name}, of {known}: add it to the dependencies"
+
+
 @pytest.mark.parametrize("name", _modules())
 def test_all_is_honest(name: str) -> None:
     """What `__all__` lists is there; what a package re-exports is listed."""

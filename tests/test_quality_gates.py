@@ -11,7 +11,6 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = ("streams", "agents", "models", "infra", "client", "benchmarks", "examples", "tests")
 SOURCES = sorted(p for name in FOLDERS for p in (ROOT / name).rglob("*.py") if "build" not in p.relative_to(ROOT).parts)
 TEXTS = (".py", ".md", ".toml", ".yml", ".yaml", ".json", ".cfg", ".sh", "")
-NO_TEXT = {".git", ".venv", ".bestbefore", "demo-out", "build", "dist"}
 
 MOST_LINES, MOST_FUNCTION_LINES = 400, 60
 
@@ -35,10 +34,11 @@ def _name(path: Path) -> str:
 
 
 def _texts() -> Iterator[Path]:
-    for path in sorted(ROOT.rglob("*")):
-        parts = path.relative_to(ROOT).parts
-        hidden = any(p in NO_TEXT or p.endswith((".egg-info", "_cache", "__pycache__", ".hypothesis")) for p in parts)
-        if not hidden and path.is_file() and path.suffix in TEXTS:
+    """The text files of the project; what runs leave behind at the root is not looked into."""
+    inside = [p for name in (*FOLDERS, "docs", ".ci") for p in sorted((ROOT / name).rglob("*"))]
+    for path in [*sorted(ROOT.iterdir()), *inside]:
+        made = re.search(r"/(build|__pycache__|\.env|\.\w+_cache|[\w.-]+\.egg-info)(/|$)", f"/{_name(path)}")
+        if path.is_file() and path.suffix in TEXTS and not made:
             yield path
 
 

@@ -1,13 +1,12 @@
 """Which window a row belongs to: against a plain oracle, over any batching, any crash and any idle cut."""
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any, NamedTuple
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -108,7 +107,8 @@ def oracle(log: list[Record], cuts: list[Cut]) -> dict[Key, set[str]]:
             closed = max(newest - reference.lateness_us, floor)
             own = time - time % length
             arrival = closed - closed % length if own + length <= closed else own
-            event = own if row.about is None else row.about - row.about % length
+            about = min(time if row.about is None else row.about, time)
+            event = about - about % length
             found[Key(Subject(row.model, "1"), event, arrival, length)].add(row.name)
         newest = max([newest, *(r.time for r in record.rows if credible(r, record.received))])
     return dict(found)
@@ -161,8 +161,6 @@ class Partition:
         """Read from a committed frontier to the end, or to a crash."""
         start, clock = self.rng.choice(self.commits) if self.commits else (self.log[0].offset, "")
         book = new_book(decode_clock(clock), start)
-        for made in book._ahead:
-            assert made in self.cuts
         rest = [r for r in self.log if r.offset >= start]
         holds: list[Any] = []
         for done, records in enumerate(batches(self.rng, rest)):
@@ -207,7 +205,7 @@ class Partition:
         cut = book.cut(book.clock.newest + ahead)
         if cut is None:
             return True
-        offset, clock = self.rng.choice(self.commits[-1:] or [(self.log[0].offset, "")])
+        offset, clock = self.commits[-1] if self.commits else (self.log[0].offset, "")
         before = decode_clock(clock)
         self.commits = [(offset, encode_clock(Clock(before.newest, before.cut, [*before.cuts, cut])))]
         self.cuts.append(cut)
@@ -258,8 +256,8 @@ def test_every_row_is_counted_once_and_where_the_oracle_says(size: int, seed: in
     finish(partition, book)
     expected = oracle(log, cuts)
     assert partition.rows() == expected
-    names = Counter(name for rows in expected.values() for name in rows)
-    assert names == Counter(row.name for record in log for row in record.rows)
+    names = [name for rows in expected.values() for name in rows]
+    assert sorted(names) == sorted(row.name for record in log for row in record.rows)
     assert len([c for c in partition.told if c.profile is not None]) == len(partition.published)
     absurd = sum(not credible(row, r.received) for r in log for row in r.rows)
     assert sum(p.counts.get("capped", 0) for p in partition.published.values()) == absurd
@@ -323,13 +321,9 @@ def test_of_several_windows_that_close_together_the_last_carries_the_watermark()
     feed(book, 0, 25)
     feed(book, 3)  # late: event window 0, arrives in window 20
     closed = [c for c in feed(book, 40) if c.profile is not None]
-    assert [(c.key.start - START, c.key.arrival - START) for c in closed] == [
-        (0, 20 * SECOND),
-        (20 * SECOND, 20 * SECOND),
-    ]
-    assert [c.watermark - START for c in closed] == [20 * SECOND, 30 * SECOND]
-    assert closed[0].profile is not None
-    assert closed[0].profile.counts["late"] == 1
+    told = [((c.key.start, c.key.arrival, c.watermark), c.profile.counts.get("late", 0)) for c in closed if c.profile]
+    late, last = (START, START + 20 * SECOND, START + 20 * SECOND), START + 30 * SECOND
+    assert told == [(late, 1), ((START + 20 * SECOND, START + 20 * SECOND, last), 0)]
 
 
 def test_a_subject_is_announced_at_once_and_retires_when_it_stays_away() -> None:
@@ -398,14 +392,8 @@ def test_the_cuts_a_commit_carries_are_bounded() -> None:
 def test_cuts_behind_one_record_become_one() -> None:
     book = new_book()
     feed(book, 0, 12, 25, model="patient")
-    for end in (15, 30, 45):
+    for end in (5, 20, 35):
         cut = book.cut(START + end * SECOND)
         if cut is not None:
             book.apply(cut)
-    feed(book, 50, model="steady")
-    assert len(book.clock.cuts) == 1
-
-
-@pytest.mark.parametrize("clock", [Clock(), Clock(START, START - 5, [Cut(3, START), Cut(9, START + 1)])])
-def test_the_clock_survives_the_commit(clock: Clock) -> None:
-    assert decode_clock(encode_clock(clock)) == clock
+    assert book.clock.cuts == [Cut(2, START + 35 * SECOND)]
