@@ -15,7 +15,7 @@ STAMP := $(VENV)/.installed
 LOG := $(VENV)/install.log
 
 help: ## show this list
-	@grep -E '^[a-z]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 14
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(STAMP) ## a model decays: real broker, real store, forecast beside the truth
 	@$(BIN)/bestbefore demo $(ARGS)
@@ -37,7 +37,7 @@ down: $(STAMP) ## stop them; their data stay in .bestbefore
 	@$(BIN)/bestbefore down $(ARGS)
 
 bench: $(STAMP) ## every published figure, measured on this machine
-	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+	@for name in store forecast throughput embed; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean: ## remove the virtual environment and the caches, not the data of `make up`
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build client/build

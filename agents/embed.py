@@ -1,4 +1,4 @@
-"""inputs -> profiles: recompute the embeddings of sampled inputs, batched over partitions, in ONNX Runtime's own thread."""
+"""inputs -> profiles: recompute embeddings of sampled inputs, batched over partitions, in ONNX Runtime's own thread."""
 
 import asyncio
 import time
@@ -50,6 +50,7 @@ class Embed(Intake):
         self.flush_every = runtime.settings.seconds("embed_delay")
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="onnxruntime")
         self._models: dict[ModelFile, Loaded] = {}
+        self.embedded = 0  # inputs since the start
         self._waiting = 0
         self._running: asyncio.Task[None] | None = None
 
@@ -162,6 +163,7 @@ class Embed(Intake):
             lane = waiting[rows[0]].lane
             kept = [i for i in rows if i in vectors]
             last = waiting[rows[-1]].stamped.offset
+            self.embedded += len(kept)
             await lane.add(embedded_batch([waiting[i].stamped for i in kept], [vectors[i] for i in kept], last))
 
     # -- models ------------------------------------------------------------------------------------------

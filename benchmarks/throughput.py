@@ -3,7 +3,7 @@
     python -m benchmarks.throughput [--events 10_000_000] [--singles 100_000]
 
 Frames of 1 000 events with 10 features and 10 scores on 4 partitions of a real broker on this machine. The worker runs
-as in production, agent `ingest` alone, keeping the default share of predictions in Postgres. Its rate is taken between
+as in production, agent `ingest` alone, with a registered reference. Its rate is taken between
 the first profile and the one that makes 95% of all events. Peer: aiokafka `getmany` on the same records, which only
 reads. Memory is the worker's resident set.
 """
@@ -38,7 +38,8 @@ from streams.settings import Settings, load
 from streams.topics import INFERENCE, PROFILES
 
 ROWS, FEATURES, CLASSES, PARTITIONS = 1_000, 10, 10, 4
-FRAME_US = 10_000_000  # event time a frame spans
+FRAME_US = 30_000_000  # event time a frame spans
+FEW = 0.001  # share of predictions kept for labels: at this rate of events still hundreds a second
 START_US = (time.time_ns() // 86_400_000_000_000 - 100) * 86_400_000_000
 ROOT = Path(__file__).parents[1]
 
@@ -72,7 +73,7 @@ def reference() -> Reference:
     edges = tuple(NormalDist().inv_cdf(p) for p in shares)
     grid = NumericFeature(edges=edges, shares=tuple(np.diff([0.0, *shares, 1.0]).tolist()), n=10_000)
     return Reference(
-        model="bench", version="1", window_us=600_000_000, lateness_us=60_000_000, minimum_n=100,
+        model="bench", version="1", window_us=3_600_000_000, lateness_us=300_000_000, minimum_n=100,
         numeric={f"f{i}": grid for i in range(FEATURES)},
         calibration=Calibration(temperature=1.2, atc_threshold=0.7, accuracy=0.9, n=1_000),
     )  # fmt: skip
@@ -107,7 +108,7 @@ async def produce_singles(settings: Settings, events: int) -> None:
         features, scores = rng.normal(size=(1000, FEATURES)).round(4), rng.dirichlet(np.ones(CLASSES), 1000).round(4)
         for number in range(events):
             row = number % 1000
-            seconds = START_US // 1_000_000 + number // 10
+            seconds = START_US // 1_000_000 + number // 2
             body = {
                 "id": f"s-{number}", "model": "bench", "version": "1",
                 "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)),
@@ -187,10 +188,10 @@ def rate(readings: list[Reading], share: float = 0.95) -> float:
     return (end.events - first.events) / (end.at - first.at)
 
 
-def run(events: int, *, singles: bool) -> tuple[float, float, list[Reading]]:
+def run(events: int, *, singles: bool, keep: float) -> tuple[float, float, list[Reading]]:
     """The worker's rate, the bare reader's rate, and the worker's readings, on services of their own."""
     with tempfile.TemporaryDirectory(dir=ROOT) as folder, ephemeral(Path(folder) / "services") as services:
-        given = {"group": "bench", "idle_after": "2 s", "partitions": PARTITIONS, "default_window": "10 minutes"}
+        given = {"group": "bench", "idle_after": "2 s", "partitions": PARTITIONS, "keep_rate": keep}
         settings = load({}, Path(folder), broker=services.broker, store=services.store, **given)
         upgrade(settings.store)
         create_topics(settings)
@@ -198,9 +199,7 @@ def run(events: int, *, singles: bool) -> tuple[float, float, list[Reading]]:
         EventStore(settings.store).register(known.model, known.version, "bench", encode_reference(known))
         config = Path(folder) / "bench.toml"
         lines = [f'{k} = "{v}"' if isinstance(v, str) else f"{k} = {v}" for k, v in given.items()]
-        config.write_text(
-            "\n".join([*lines, f'broker = "{services.broker}"', f'store = "{services.store}"']) + "\n"
-        )
+        config.write_text("\n".join([*lines, f'broker = "{services.broker}"', f'store = "{services.store}"']) + "\n")
         if singles:
             asyncio.run(produce_singles(settings, events))
         else:
@@ -210,9 +209,7 @@ def run(events: int, *, singles: bool) -> tuple[float, float, list[Reading]]:
         log = Path(folder) / "worker.log"
         readings = asyncio.run(watch_worker(settings, config, events, log))
         if not readings or readings[-1].events != events:
-            print(
-                f"only {readings[-1].events if readings else 0:,} of {events:,} counted\n{log.read_text()[-2000:]}"
-            )
+            print(f"only {readings[-1].events if readings else 0:,} of {events:,} counted\n{log.read_text()[-2000:]}")
         return rate(readings), bare, readings
 
 
@@ -222,11 +219,14 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=10_000_000)
     parser.add_argument("--singles", type=int, default=100_000)
     given = parser.parse_args()
-    ours, bare, readings = run(given.events, singles=False)
-    single, bare_single, _ = run(given.singles, singles=True)
+    ours, bare, readings = run(given.events, singles=False, keep=FEW)
+    default = Settings().keep_rate
+    kept, _, _ = run(given.events // 4, singles=False, keep=default)
+    single, bare_single, _ = run(given.singles, singles=True, keep=FEW)
     print(f"\n{'path':<44}{'events/s':>12}{'share of bare read':>20}")
     print(f"{'frames: aiokafka getmany, only reading':<44}{bare:>12,.0f}{1:>20.2f}")
     print(f"{'frames: worker, ingest to published profiles':<44}{ours:>12,.0f}{ours / bare:>20.2f}")
+    print(f"{f'  … keeping {default:.0%} for labels, in Postgres here too':<44}{kept:>12,.0f}{kept / bare:>20.2f}")
     print(f"{'single events: aiokafka getmany':<44}{bare_single:>12,.0f}{1:>20.2f}")
     print(f"{'single events: worker':<44}{single:>12,.0f}{single / bare_single:>20.2f}")
     print("\nmemory of the worker (MiB) by events in published profiles")

@@ -1,4 +1,4 @@
-"""The command line: `bestbefore`. Every command reads its settings in one place, fails with one clear line and exit 2."""
+"""The command line: `bestbefore`. Settings are read in one place; a problem is one clear line and exit status 2."""
 
 import functools
 import json
@@ -105,7 +105,7 @@ def down(folder: Path) -> None:
     from infra.local.services import down as stop  # noqa: PLC0415 -- the extra `local` may not be installed
 
     stopped = stop(folder, report=show.progress)
-    click.echo("stopped " + " and ".join(stopped) if stopped else f"nothing was running in {folder}")
+    click.echo("\n".join(stopped) if stopped else f"nothing was running in {folder}")
 
 
 @main.command()

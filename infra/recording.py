@@ -1,7 +1,7 @@
 """Recorded telemetry in files: inference events, sampled inputs and labels, as JSON lines or Parquet.
 
-A row with `inference_id` and a tensor (`dtype`, `shape`, `data`) is a sampled input, one with `inference_id` alone a label,
-any other an inference event. Parquet columns are those of frames. The order in the files does not matter.
+A row with `inference_id` and a tensor (`dtype`, `shape`, `data`) is a sampled input, one with `inference_id` alone a
+label, any other an inference event. Parquet columns are those of frames. The order in the files does not matter.
 """
 
 import base64

@@ -106,7 +106,8 @@ def status(bodies: Sequence[dict[str, Any]]) -> Shown:
         quality, forecast = body["quality"], body["forecast"]
         mismatches = ", ".join(body.get("open_mismatches") or []) or "-"
         table.add_row(
-            body["model"], body["version"], body.get("segment") or "all", day(body["window"]["end"]), str(body["window"]["n"]),
+            body["model"], body["version"], body.get("segment") or "all", day(body["window"]["end"]),
+            str(body["window"]["n"]),
             interval(quality), quality["basis"], best_before(forecast), mismatches,
         )  # fmt: skip
     return list(bodies), table
@@ -138,7 +139,8 @@ def triggers(found: Sequence[Any]) -> Shown:
     for event in found:
         body = event.body
         table.add_row(
-            day(body["created_at"]), event.model, event.version, body["action"], body["severity"], day(body["retrain_by"]),
+            day(body["created_at"]), event.model, event.version, body["action"], body["severity"],
+            day(body["retrain_by"]),
             best_before(body["forecast"]), body["trigger_id"],
         )  # fmt: skip
     return [event.body for event in found], table
@@ -163,7 +165,7 @@ def dead_letters(found: Sequence[Any]) -> Shown:
 def lacking(reference: Reference) -> list[str]:
     """What the descriptors do not say, and what therefore stays unknown."""
     facts = {
-        "trained_model.algorithm_metrics has no threshold: there will be no forecast and no trigger": reference.threshold,
+        "trained_model.algorithm_metrics has no threshold: no forecast, no trigger": reference.threshold,
         "training_data.bestbefore.calibration is missing: quality is known from labels only": reference.calibration,
         "training_data.bestbefore.features is missing: covariate-drift stays unknown": reference.numeric
         or reference.categorical,

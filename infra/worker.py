@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import faust
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from agents.assess import Assess
@@ -14,10 +16,12 @@ from agents.embed import Embed
 from agents.ingest import Ingest
 from agents.label import Label
 from streams.app import App, create_app
+from streams.errors import ServiceError
 from streams.event_store import EventStore
 from streams.intake import Intake
 from streams.runtime import Runtime
 from streams.settings import Settings
+from streams.topics import TOPICS
 
 log = logging.getLogger(__name__)
 AGENTS: dict[str, type[Intake] | type[Assess]] = {"ingest": Ingest, "embed": Embed, "label": Label, "assess": Assess}
@@ -102,10 +106,32 @@ async def load_registrations(runtime: Runtime) -> None:
         log.info("reference of %s %s is active (digest %s)", reference.model, reference.version, reference.digest[:12])
 
 
+async def _require_topics(settings: Settings) -> None:
+    """Raises ServiceError when no broker answers, or one has not the topics: Faust would tell neither in one line."""
+    client = AIOKafkaClient(bootstrap_servers=settings.broker.split(","))
+    try:
+        await client.bootstrap()
+        known = (await client.fetch_all_metadata()).topics()
+    except KafkaError as error:
+        raise ServiceError(
+            f"no Kafka broker answers at {settings.broker} ({error!r}); is `bestbefore up` running, is `broker` set?"
+        ) from None
+    finally:
+        await client.close()
+    for topic in TOPICS:
+        if settings.topic(topic.name) not in known:
+            raise ServiceError(f"topic {settings.topic(topic.name)} is missing; run `bestbefore topics create`")
+
+
 def run_worker(settings: Settings, agents: Iterable[str] = tuple(AGENTS), loglevel: str = "warning") -> None:
-    """Run until a signal ends it. The store must be reachable and of this version at the start."""
+    """Run until a signal ends it.
+
+    Broker and store must be reachable and ready for this version at the start: whoever watches over the worker starts
+    it again. Later they may come and go. Raises ServiceError, StoreUnreachable and StoreOutdated.
+    """
     app, runtime = create_worker(settings, agents)
     runtime.store.check()
+    asyncio.run(_require_topics(settings))
     runtime.registry.load([row.body for row in runtime.store.registrations()])
     worker = faust.Worker(app, loglevel=loglevel, redirect_stdouts=False, quiet=True, daemon=True)
     worker.execute_from_commandline()

@@ -1,8 +1,9 @@
 """Merging the profiles of a subject over its sources, and telling when a window is complete.
 
-A source is one partition of one input topic. It says with every profile how far it has come (its watermark). A window is
-complete when every source that reports on the subject has passed it, so the order in which profiles of different sources
-arrive does not matter: live and replay see the same windows. What comes for a window already assessed is a revision.
+A source is one partition of one input topic. It says with every profile how far it has come (its watermark). A window
+is complete when every source that reports on the subject has passed it, so the order in which profiles of different
+sources arrive does not matter: live and replay see the same windows. What comes for a window already assessed is a
+revision.
 """
 
 import msgspec

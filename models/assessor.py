@@ -118,6 +118,8 @@ def assess(state: State, subject: Subject, reference: Reference) -> tuple[list[N
     """Work off every window that is complete in `state.assembly`."""
     notes: list[Note] = []
     conclusions: list[Conclusion] = []
+    # Whoever is described only after the first events gets the declared window from then on.
+    state.assembly.length = reference.window_us
     for tick in state.assembly.complete():
         for start, profile in tick.revisions:
             remember(state.ring, start, profile)

@@ -32,7 +32,7 @@ VAGUE = 0.10  # standard deviation of the level above which a forecast would be 
 # Process noises: standard deviations of the slope's change per window (the level itself moves by its slope only, a
 # "smooth trend"). The bias keeps this share of itself from window to window, so it forgets over some 200 windows.
 SLOPE_NOISES = (1e-5, 1e-4, 3e-4, 1e-3, 3e-3)
-# Evidence for a process noise fades by this factor per window: a long calm past must not outvote a decay that has begun.
+# Evidence for a process noise fades by this factor per window: a long calm past must not outvote a fresh decay.
 EVIDENCE_KEEPS = 0.97
 BIAS_KEEPS = 0.995
 FRESH_LEVEL = 0.5

@@ -138,7 +138,8 @@ def _judged(check: str, field: str, distance: Distance, now: Any, declared: Any,
     if shifted:
         message = (
             f"{field} no longer looks as declared: Jensen-Shannon divergence {distance.estimate:.3g} nats "
-            f"(90% interval {distance.low:.3g} to {distance.high:.3g}, tolerance {TOLERANCE}), {_told(now, declared, unit)}"
+            f"(90% interval {distance.low:.3g} to {distance.high:.3g}, tolerance {TOLERANCE}), "
+            f"{_told(now, declared, unit)}"
         )
     return Verdict(
         check=check, verdict="mismatch" if shifted else "ok", field=field, left=declared, right=now,

@@ -1,11 +1,13 @@
 """The Faust application, with everything switched off that was measured to lose or leak records."""
 
 import ssl
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import faust
 
-from streams.delivery import Frontiers, FrontierTransport
+from streams.delivery import Buffer, Frontiers, FrontierTransport
 from streams.settings import Settings
 
 HEADROOM = 1 << 20  # headers and framing beyond the largest record
@@ -15,6 +17,10 @@ class App(faust.App):
     """A Faust app that knows the frontier of every partition it holds."""
 
     frontiers: Frontiers
+
+    def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> Buffer:  # noqa: N802 -- Faust's name
+        """The buffer between the consumer and an agent."""
+        return Buffer(maxsize=maxsize, flow_control=self.flow_control, clear_on_resume=clear_on_resume)
 
 
 def create_app(settings: Settings, *, ssl_context: ssl.SSLContext | None = None, **given: Any) -> App:
@@ -44,6 +50,8 @@ def create_app(settings: Settings, *, ssl_context: ssl.SSLContext | None = None,
         worker_redirect_stdouts=False,
         web_enabled=False,
         autodiscover=False,
+        # Faust makes this folder even without tables; nothing is kept there.
+        datadir=str(Path(tempfile.gettempdir()) / f"bestbefore-{settings.group}"),
         **given,
     )
     app.frontiers = {}

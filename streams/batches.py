@@ -75,8 +75,8 @@ def kept_of_frame(decoded: Decoded, rate: float) -> list[Prediction]:
         mine = range(len(chosen)) if isinstance(where, slice) else np.flatnonzero(np.isin(chosen, where)).tolist()
         kept += [
             Prediction(
-                model=subject.model, version=subject.version, inference_id=ids[i], segment=_segment_of(decoded, chosen[i]),
-                time_us=times[i], label=labels[i], value=values[i], confidence=confidence[i], propensity=rate,
+                model=subject.model, version=subject.version, inference_id=ids[i],
+                segment=_segment_of(decoded, chosen[i]), time_us=times[i], label=labels[i], value=values[i], confidence=confidence[i], propensity=rate,
                 extra=extra[i] or None,
             )
             for i in mine

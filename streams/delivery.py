@@ -24,6 +24,7 @@ from aiokafka.errors import (
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
+from mode.utils.queues import ThrowableQueue
 
 from models.window_book import Clock
 
@@ -136,6 +137,23 @@ class FrontierThread(AIOKafkaConsumerThread):
         return found.offset, decode_clock(found.metadata)
 
 
+class Buffer(ThrowableQueue[Any]):
+    """Between consumer and agent. A full one pauses its partitions, but does not block who fills it.
+
+    Faust has one task that fills the buffers of all topics. Were it to wait for an agent that itself waits for another
+    (labels for their predictions), both would wait for ever.
+    """
+
+    def full(self) -> bool:
+        """Never: what was fetched already is taken."""
+        return False
+
+    def clear(self) -> None:
+        """Empty it for a rebalance, after which every partition is active."""
+        super().clear()
+        self._pending_pressure_drop_callbacks.clear()
+
+
 class Unfiltered(defaultdict[TP, int | None]):
     """Switches off Faust's filter of old offsets: it would drop what a seek brings back behind records read ahead."""
 
@@ -200,6 +218,7 @@ class FrontierConsumer(Consumer):
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget what belongs to the next owner now."""
         await super().on_partitions_revoked(revoked)  # commits once more
+        self._buffered_partitions.difference_update(revoked)
         for tp in revoked:
             self.written.pop(tp, None)
 

@@ -83,8 +83,8 @@ def _with_file(reference: Reference, folder: Path) -> Reference:
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if file.sha256 and file.sha256 != digest:
         raise DescriptorError(
-            f"{where} hashes to sha256:{digest}, but bestbefore.digest says sha256:{file.sha256}; the file was swapped, "
-            "or the descriptor is of another one"
+            f"{where} hashes to sha256:{digest}, but bestbefore.digest says sha256:{file.sha256}; the file was "
+            "swapped, or the descriptor is of another one"
         )
     pinned = msgspec.structs.replace(file, path=str(path), sha256=digest)
     return msgspec.structs.replace(reference, file=pinned)

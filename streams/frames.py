@@ -38,7 +38,11 @@ def decode_frame(value: bytes, offset: int) -> Decoded:
     Raises Undecodable when the bytes are no Arrow stream or a column is broken, Invalid when a required column
     is absent or has another type.
     """
-    return decode_batch(_read(value), offset)
+    try:
+        return decode_batch(_read(value), offset)
+    except (pa.ArrowException, UnicodeDecodeError, OverflowError) as error:
+        # Names and types are read as they are asked for; a damaged schema shows only now.
+        raise Undecodable(f"not an Arrow IPC stream with a sound schema: {str(error)[:300]}") from None
 
 
 def decode_batch(batch: pa.RecordBatch, offset: int) -> Decoded:
@@ -48,6 +52,7 @@ def decode_batch(batch: pa.RecordBatch, offset: int) -> Decoded:
     classes = _classes(schema)
     size = batch.num_rows
     columns: dict[str, Any] = {name: batch.column(i) for i, name in enumerate(schema.names)}
+    _check_reserved(columns)
     numeric, missing, categorical = _features(columns)
     scores = _matrix(columns.get("scores"), "scores")
     rows = Inferences(
@@ -77,7 +82,7 @@ def _read(value: bytes) -> pa.RecordBatch:
         if len(batches) != 1:
             raise Undecodable(f"a frame holds one record batch, this one has {len(batches)}")
         batches[0].validate(full=True)
-    except (pa.ArrowInvalid, pa.ArrowException, OSError, ValueError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise Undecodable(f"not an Arrow IPC stream with sound columns: {str(error)[:300]}") from None
     if batches[0].num_rows > MAX_ROWS or batches[0].num_columns > MAX_COLUMNS:
         raise Undecodable(
@@ -125,9 +130,9 @@ def _text_buffers(column: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64
     """UTF-8 bytes of a string column, and where each text begins and the last one ends."""
     wide = column.type == pa.large_string()
     _, offsets, data = column.buffers()
-    bounds = np.frombuffer(offsets or b"", np.int64 if wide else np.int32)[
-        column.offset : column.offset + len(column) + 1
-    ]
+    # Counted, not sliced: a buffer may end in bytes that are no whole offset.
+    count = column.offset + len(column) + 1 if len(column) else 0
+    bounds = np.frombuffer(offsets or b"", np.int64 if wide else np.int32, count)[column.offset :]
     return np.frombuffer(data or b"", np.uint8), bounds.astype(np.int64, copy=False)
 
 
@@ -151,6 +156,14 @@ def frame_bytes(batch: pa.RecordBatch) -> bytes:
     return bytes(sink.getvalue().to_pybytes())
 
 
+def _check_reserved(columns: dict[str, Any]) -> None:
+    """Reserved fields are carried along as JSON: what has no form there, or none without pandas, is refused."""
+    for name in RESERVED_FIELDS:
+        kind = columns[name].type if name in columns else pa.null()
+        if not (_is_text(kind) or _numbers(kind) or pa.types.is_null(kind)):
+            raise Invalid(f"frame: column {name!r} must be text (objects as JSON) or numbers, is {kind}")
+
+
 def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -161,7 +174,7 @@ def _classes(schema: pa.Schema) -> tuple[str, ...]:
     text = (schema.metadata or {}).get(b"classes")
     try:
         return tuple(str(name) for name in json.loads(text)) if text else ()
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise Invalid(f"frame: schema metadata `classes` must be a JSON list of names: {error}") from None
 
 

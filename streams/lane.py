@@ -1,6 +1,6 @@
 """One source partition in the hands of this worker: its window book, what must be written before the frontier may move.
 
-record ─> admit ─> (decode) ─> add to the book ─> settle: keep predictions, await dead letters, publish profiles ─> frontier
+record ─> admit ─> (decode) ─> book ─> settle: keep predictions, await dead letters, publish profiles ─> frontier
 """
 
 import asyncio
@@ -86,6 +86,8 @@ class Lane:
             asyncio.Lock()
         )  # held while queued records are on their way into the book, which keeps their order
         self._settling = asyncio.Lock()
+        self._torn = False  # a settling did not come to its end: the frontier stays where it is
+        self._soon: asyncio.Task[None] | None = None
         self._kept: list[Prediction] = []
         self._kept_hold: Hold | None = None
         self._kept_count: Counter[tuple[str, str, int]] = Counter()
@@ -136,8 +138,17 @@ class Lane:
             self.book.add(batch)
             self._taken = [first for first in self._taken if first > batch.last]
             self.passed(self._passed)
-        if self.book.due() or len(self._kept) > MAX_KEPT:
+        if len(self._kept) > MAX_KEPT:
             await self.settle()
+        elif self.book.due() and (self._soon is None or self._soon.done()):
+            # Reading goes on meanwhile: what is added now is not in the windows that close.
+            self._soon = asyncio.ensure_future(self._settle_soon())
+
+    async def _settle_soon(self) -> None:
+        try:
+            await self.settle()
+        except Exception as error:  # noqa: BLE001 -- a task of its own: nobody else would see it
+            self.runtime.end("publishing profiles failed", error)
 
     def _keep(self, kept: list[Prediction], hold: Hold) -> None:
         limit = self.runtime.settings.keep_per_window
@@ -170,6 +181,10 @@ class Lane:
     async def settle(self) -> None:
         """Write what must be durable, publish what is complete, and only then move the frontier."""
         async with self._settling:
+            if self._torn:
+                return
+            # Whoever is cancelled below, at the end of the worker, has taken out what nobody has yet.
+            self._torn = True
             kept, self._kept, self._kept_hold = self._kept, [], None
             dead, self._dead = self._dead, []
             if kept:
@@ -180,6 +195,7 @@ class Lane:
             holds = [h for h in (self.queue_hold, self._kept_hold) if h is not None]
             holds += [hold for hold, _ in self._dead]
             self._frontier = self.book.frontier(holds)
+            self._torn = False
 
     async def _publish(self) -> None:
         source = f"{self.tp.topic}/{self.tp.partition}"

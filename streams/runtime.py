@@ -1,4 +1,4 @@
-"""What every agent of a worker shares: settings, the Faust app, the store's one thread, sending, dead letters, ending."""
+"""What the agents of a worker share: settings, the Faust app, the store's one thread, sending, dead letters, ending."""
 
 import asyncio
 import logging
@@ -32,8 +32,8 @@ Headers = list[tuple[str, bytes]]
 class Runtime:
     """Made once per worker by the composition root.
 
-    `stored` runs a call of the event store in its one thread, for as long as it takes; `send` returns when the broker has
-    acknowledged. Neither gives up: while store or broker are away the worker waits, its partitions pause, nothing is
+    `stored` runs a call of the event store in its one thread, for as long as it takes; `send` returns when the broker
+    has acknowledged. Neither gives up: while store or broker are away the worker waits, its partitions pause, nothing is
     skipped.
     """
 
@@ -107,7 +107,7 @@ class Runtime:
                 return
 
     async def bury(self, message: Any, error: Exception, agent: str) -> None:
-        """Put a record that cannot be used into the dead letters: bytes, key and headers as they came, and the reason."""
+        """Put a record that cannot be used into the dead letters: bytes, key and headers as they came, with the reason."""
         value = message.value
         stage = error.stage if isinstance(error, BadRecord) else "unexpected"
         headers: Headers = [*(message.headers or ()), *_reason(message, error, agent, stage)]
@@ -121,6 +121,11 @@ class Runtime:
 
     def end(self, reason: str, error: BaseException | None = None) -> None:
         """End the worker: it cannot go on without losing something. What it read is read again by the next."""
+        if self.app.should_stop:
+            # A signal has closed the producer under it. Nothing may be committed past what could not be finished.
+            self.frontiers.clear()
+            log.info("left unfinished at the end: %s (%r)", reason, error)
+            return
         log.critical("worker ends: %s", reason, exc_info=error)
         logging.shutdown()
         os._exit(EXIT_BROKEN)

@@ -79,9 +79,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     def __post_init__(self) -> None:
         for name in DURATIONS:
             try:
-                duration_us(getattr(self, name))
+                value = duration_us(getattr(self, name))
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from None
+            if value <= 0 and name not in MAY_BE_ZERO:
+                raise ValueError(f"{name}: must be longer than zero, is {getattr(self, name)!r}")
+        for name in AT_LEAST_ONE:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: must be 1 or more, is {getattr(self, name)}")
         if not 0.0 <= self.keep_rate <= 1.0:
             raise ValueError(f"keep_rate: must lie in [0, 1], is {self.keep_rate}")
         if self.embed_batch < 1 or self.embed_batch & (self.embed_batch - 1):
@@ -104,6 +109,8 @@ DURATIONS = (
     "default_window", "default_lateness", "clock_skew", "oldest_event", "idle_after", "assess_grace",
     "label_patience", "embed_delay", "watchdog_after", "commit_every", "session_timeout",
 )  # fmt: skip
+MAY_BE_ZERO = ("default_lateness", "clock_skew", "assess_grace", "label_patience")
+AT_LEAST_ONE = ("partitions", "replication", "keep_days", "max_record_bytes", "buffer_records")
 
 
 def load(environment: Mapping[str, str] | None = None, folder: Path | None = None, **given: Any) -> Settings:
@@ -120,7 +127,7 @@ def load(environment: Mapping[str, str] | None = None, folder: Path | None = Non
     for name, text in environment.items():
         key = name.removeprefix(PREFIX).lower()
         if name.startswith(PREFIX) and key != "config":
-            found[key] = (tuple(text.split(",")) if key.endswith("_prefixes") else text, f"environment ({name})")
+            found[key] = (_listed(text) if key.endswith("_prefixes") else text, f"environment ({name})")
     found |= {key: (value, "command line") for key, value in given.items() if value is not None}
     values = {}
     for key, (value, source) in found.items():
@@ -159,6 +166,11 @@ def _convert(key: str, value: Any, source: str) -> Any:
         raise SettingsError(f"setting {key} = {_shown(key, value)} in {source}: {error}") from None
 
 
+def _listed(text: str) -> tuple[str, ...]:
+    # An empty prefix would be one that everything begins with.
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def _shown(key: str, value: Any) -> str:
-    """Secrets are never printed: the store's URL may hold a password."""
-    return "(hidden)" if key == "store" else repr(value)
+    """Secrets are never printed: the store's URL may hold a password, also behind a misspelt key."""
+    return "(hidden)" if key == "store" or "@" in str(value) else repr(value)

@@ -142,6 +142,13 @@ def test_giving_up_lets_the_window_go_and_what_comes_after_is_a_revision() -> No
     assert hear(assembly, window("b", 10, 1)) == [(10, 2, [])]
 
 
+def test_what_a_source_repeats_takes_nothing_back() -> None:
+    assembly = Assembly(LENGTH)
+    hear(assembly, Said("b", 0, 0, 30))
+    hear(assembly, Said("b", 0, 0, 10))
+    assert hear(assembly, window("a", 20, 5)) == [(20, 5, [])]
+
+
 def test_giving_up_without_anything_to_wait_for_changes_nothing() -> None:
     assembly = Assembly(LENGTH)
     hear(assembly, Said("b", 0, 0, 0))

@@ -212,7 +212,7 @@ def send_inputs(t: Traffic, p: int) -> None:
 
 
 def send_labels(t: Traffic, p: int) -> None:
-    """Two good labels on one partition, with bad ones between them."""
+    """Three good labels on one partition, with bad ones between them."""
 
     def label(name: str, **fields: Any) -> bytes:
         return json.dumps({"inference_id": name, "time": time_text(t.base + 60_000_000)} | fields).encode()
@@ -223,6 +223,7 @@ def send_labels(t: Traffic, p: int) -> None:
     t.wrong("Invalid", "labels", label(f"good-{p}-0", label="7", propensity=0), p)
     t.wrong("Invalid", "labels", label(f"good-{p}-0\0", label="7"), p)
     t.wrong("Undecodable", "labels", f"[{p}".encode(), p)
+    t.send("labels", label(f"past-{p}", label="7"), p)  # its inference claims to be of 1970
     t.send("labels", label(f"good-{p}-1", label="1"), p)
 
 
@@ -249,9 +250,9 @@ def test_bad_records_are_set_apart_and_good_ones_all_counted(
         return [*counted, len(read(settings, None)), len(store.latest_status("stranger"))]
 
     # The rows without an id are one more dead letter on each partition.
-    expected = [good, 2 * PARTITIONS, 2 * PARTITIONS, len(traffic.bad) + PARTITIONS, 1]
+    expected = [good, 2 * PARTITIONS, 3 * PARTITIONS, len(traffic.bad) + PARTITIONS, 1]
     wait_for(expected, now, worker, tmp_path / "worker.log")
-    assert totals("digits", "1", "n_capped", "n_correct") == [2 * PARTITIONS, PARTITIONS]
+    assert totals("digits", "1", "n_capped", "n_correct") == [2 * PARTITIONS, 2 * PARTITIONS]
     assert totals("stranger", "9", "n") == [3 * PARTITIONS]
     quality = store.latest_status("stranger")[0].body["quality"]
     assert quality["basis"] == "none"

@@ -166,11 +166,11 @@ print(json.dumps(found))
 """
 
 
-def _side_effects(folder: Path, roots: list[Path], names: list[str]) -> list[list[str]]:
-    """What importing `names`, which lie below `roots`, did besides; run in `folder` in a process of its own."""
+def _side_effects(folder: Path, path: list[Path], ours: list[Path], names: list[str]) -> list[list[str]]:
+    """What importing `names`, found through `path`, did besides in modules below `ours`; in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-c", PROBE, json.dumps(names), json.dumps([str(root) for root in roots])],
-        cwd=folder, env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, roots))},
+        [sys.executable, "-c", PROBE, json.dumps(names), json.dumps([str(each) for each in ours])],
+        cwd=folder, env={**os.environ, "PYTHONPATH": os.pathsep.join(map(str, path))},
         capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -180,7 +180,8 @@ def _side_effects(folder: Path, roots: list[Path], names: list[str]) -> list[lis
 
 def test_imports_have_no_side_effects(tmp_path: Path) -> None:
     """Importing any module opens no socket, starts no thread or process, writes no file, changes no environment."""
-    assert _side_effects(tmp_path, [ROOT, ROOT / "client"], _modules()) == []
+    ours = [*(ROOT / name for name in TOP), ROOT / "client" / "bestbefore_client"]
+    assert _side_effects(tmp_path, [ROOT, ROOT / "client"], ours, _modules()) == []
     assert list(tmp_path.iterdir()) == []
 
 
@@ -188,5 +189,5 @@ def test_side_effects_would_be_seen(tmp_path: Path) -> None:
     """The probe above sees what it looks for."""
     lines = ("import os, threading", "os.environ['A'] = 'b'", "threading.Timer(0.2, int).start()", "open('x', 'w')")
     (tmp_path / "loud.py").write_text("\n".join(lines))
-    events = {event for _, event, _ in _side_effects(tmp_path, [tmp_path], ["loud"])}
+    events = {event for _, event, _ in _side_effects(tmp_path, [tmp_path], [tmp_path], ["loud"])}
     assert events == {"os.putenv", "started", "open"}

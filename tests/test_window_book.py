@@ -173,6 +173,7 @@ class Partition:
                 self.publish(book)
                 holds = holds[self.rng.choice([0, 1, 1]) :]
                 self._returned(book.frontier(holds))
+                assert all(self.commits[-1][0] <= offset for offset, _ in holds)
             # A partition is idle only when every record that was ever read has been read again.
             idle = records[-1].offset >= self.furthest and self.rng.random() < 0.3
             self.furthest = max(self.furthest, records[-1].offset)

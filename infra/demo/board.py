@@ -75,8 +75,9 @@ class Board:
     def _line(self) -> str:
         last = self._status[-1]
         return (
-            f"  day {len(self._status):3d}  quality {show.interval(last['quality'])}  truth {self._truth[len(self._status) - 1]:.3f}  "
-            f"best before {show.best_before(last['forecast'])}  open {len(last['open_mismatches'])}  triggers {len(self._triggers)}"
+            f"  day {len(self._status):3d}  quality {show.interval(last['quality'])}  "
+            f"truth {self._truth[len(self._status) - 1]:.3f}  best before {show.best_before(last['forecast'])}  "
+            f"open mismatches {len(last['open_mismatches'])}  triggers {len(self._triggers)}"
         )
 
     def _draw(self) -> Panel:
@@ -183,8 +184,8 @@ def _calendar(crossing: float | None, days: int) -> str:
     if not early:
         return f"first on day {MONTH}: {MONTH - crossing:.0f} days below the threshold before it"
     return (
-        f"{len(early)} before it was needed (day {', '.join(map(str, early))}; {crossing - early[-1]:.0f} good days thrown away); "
-        f"by the next one, on day {early[-1] + MONTH}, an unreplaced model is {early[-1] + MONTH - crossing:.0f} days below"
+        f"retrains on day {', '.join(map(str, early))}, {crossing - early[-1]:.0f} days before the crossing; "
+        f"leaving that one out, on day {early[-1] + MONTH}, {early[-1] + MONTH - crossing:.0f} days after it"
     )
 
 
@@ -202,6 +203,7 @@ def _where(out: Path, plots: Sequence[Path]) -> list[str]:
     return [
         *(f"{plot}  (quality with its interval, best-before date, trigger)" for plot in plots),
         f"{out}/status.jsonl, {out}/mismatches.jsonl, {out}/retrain-triggers.jsonl  (what the topics carried)",
-        f"bestbefore replay {out}/recording --descriptors examples/digits/descriptors --out {out}/replay  (the same lines again)",
+        f"bestbefore replay {out}/recording --descriptors examples/digits/descriptors --out {out}/replay"
+        "  (the same lines again)",
         "bestbefore up; bestbefore register DIR; bestbefore worker  (your own models)",
     ]

@@ -1,4 +1,4 @@
-"""`bestbefore demo`: plays the scenario through the client, a real broker, a real worker and a real store, and shows it live."""
+"""`bestbefore demo`: plays the scenario through client, broker, worker and store, all real, and shows it live."""
 
 import shutil
 import signal
@@ -150,8 +150,8 @@ def _send(recorder: Recorder, writer: Writer, day: Day, part: int) -> None:
         if sampled(day.ids[i], INPUT_RATE):
             writer.input(
                 {
-                    "inference_id": day.ids[i], "model": "digits", "version": "1", "time": time_text(int(day.times_us[i])),
-                    "dtype": "float32", "shape": list(day.images[i].shape), "propensity": INPUT_RATE,
+                    "inference_id": day.ids[i], "model": "digits", "version": "1",
+                    "time": time_text(int(day.times_us[i])), "dtype": "float32", "shape": list(day.images[i].shape), "propensity": INPUT_RATE,
                     "data": day.images[i].tobytes(),
                 }
             )  # fmt: skip

@@ -1,0 +1,118 @@
+"""A lane commits past no record that is still on its way into the book."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+from faust.types import TP
+
+from models.window_book import Clock, Cut
+from streams.app import create_app
+from streams.batches import Stamped, event_batch
+from streams.event_store import EventStore
+from streams.lane import Lane
+from streams.records import decode_inference
+from streams.runtime import Runtime
+from streams.settings import load
+
+Story = Callable[[Lane], Coroutine[Any, Any, None]]
+START = 1_795_168_800_000_000
+
+
+@pytest.fixture
+def told(tmp_path: Path) -> Callable[[Story], None]:
+    """Runs a story on a lane of a worker that is not connected: nothing in it sends or stores anything."""
+
+    def tell(story: Story) -> None:
+        async def run() -> None:
+            settings = load({}, tmp_path, store=f"sqlite:///{tmp_path}/store.db")
+            store = EventStore(settings.store)
+            try:
+                lane = Lane(Runtime(settings, create_app(settings), store), TP("inference", 0), 1, 10, Clock())
+                await story(lane)
+            finally:
+                store.close()
+
+        asyncio.run(run())
+
+    return tell
+
+
+def record(offset: int) -> Stamped:
+    value = b'{"id": "a", "time": "2026-11-20T10:00:00Z", "model": "m", "version": "1"}'
+    return Stamped(offset, START, decode_inference(value, []))
+
+
+async def settled(lane: Lane) -> tuple[int, Clock | None]:
+    await lane.settle()
+    found = lane.frontier()
+    assert found is not None
+    return found
+
+
+def test_a_queued_record_is_not_committed_past(told: Callable[[Story], None]) -> None:
+    async def story(lane: Lane) -> None:
+        lane.passed(10)
+        assert (await settled(lane))[0] == 11
+        lane.queued(record(11))
+        lane.passed(12)
+        assert (await settled(lane))[0] == 11
+
+    told(story)
+
+
+def test_records_under_way_are_not_committed_past_when_others_queue_up_behind_them(
+    told: Callable[[Story], None],
+) -> None:
+    """Labels wait for their predictions, inputs for the embedder; meanwhile more of them come."""
+
+    async def story(lane: Lane) -> None:
+        lane.queued(record(10))
+        lane.queued(record(11))
+        under_way = lane.unqueue()
+        assert (await settled(lane))[0] == 10
+        lane.queued(record(12))
+        lane.passed(13)
+        assert (await settled(lane))[0] == 10
+        await lane.add(event_batch(under_way))
+        lane.book.apply(Cut(11, START + 24 * 3_600_000_000))
+        lane.book.close()  # nothing is open any more, only the queue holds the frontier
+        offset, clock = await settled(lane)
+        assert offset == 12
+        assert clock is not None
+        assert (clock.newest, clock.cut) == (START, START + 24 * 3_600_000_000)
+
+    told(story)
+
+
+def test_what_passed_behind_waiting_records_counts_once_they_are_in(told: Callable[[Story], None]) -> None:
+    async def story(lane: Lane) -> None:
+        lane.queued(record(10))
+        lane.passed(11)
+        assert lane.book.newest_offset == 9
+        await lane.add(event_batch(lane.unqueue()))
+        assert lane.book.newest_offset == 11
+
+    told(story)
+
+
+def test_two_batches_under_way_are_held_one_after_the_other(told: Callable[[Story], None]) -> None:
+    async def story(lane: Lane) -> None:
+        lane.queued(record(10))
+        first = lane.unqueue()
+        lane.queued(record(11))
+        second = lane.unqueue()
+        assert lane.unqueue() == []
+        hold = lane.queue_hold
+        assert hold is not None
+        assert hold[0] == 10
+        await lane.add(event_batch(first))
+        hold = lane.queue_hold
+        assert hold is not None
+        assert hold == (11, lane.book.now)
+        await lane.add(event_batch(second))
+        assert lane.queue_hold is None
+
+    told(story)
