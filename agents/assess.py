@@ -26,7 +26,7 @@ from streams.runtime import Runtime
 from streams.store_rows import Event, WindowCounts, WindowEstimate
 from streams.store_rows import State as StoredState
 from streams.store_transaction import Transaction
-from streams.topics import PROFILES
+from streams.topics import INFERENCE, INPUTS, LABELS, PROFILES
 
 log = logging.getLogger(__name__)
 STATE_FORMAT = 1
@@ -220,7 +220,15 @@ class Application:
         for subject, saved in tx.load_states(missing).items():
             self.states[Subject(*subject)] = State.decode(saved.body)
         for subject in missing - self.states.keys():
-            self.states[subject] = fresh(self._reference(subject))
+            self.states[subject] = fresh(self._reference(subject), self._sources(subject))
+
+    def _sources(self, subject: Subject) -> list[str]:
+        """Every partition may have rows of a registered model, and says so when it has none."""
+        if subject.segment or not self._reference(subject).registered:
+            return []
+        consumer, settings = self._runtime.app.consumer, self._runtime.settings
+        topics = [settings.topic(name) for name in (INFERENCE, INPUTS, LABELS)]
+        return [f"{t}/{p}" for t in topics for p in range(consumer.topic_partitions(t) or settings.partitions)]
 
     def _reference(self, subject: Subject) -> Reference:
         return self._runtime.registry.get(subject.model, subject.version)

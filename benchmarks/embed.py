@@ -66,7 +66,7 @@ def encoder(*widths: int) -> bytes:
     graph = helper.make_graph(nodes, "encoder", [image], [embedding], weights)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.checker.check_model(model)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 async def produce(settings: Settings, model: Model, inputs: int) -> None:

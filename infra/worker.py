@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import threading
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -19,13 +21,13 @@ from streams.app import App, create_app
 from streams.errors import ServiceError
 from streams.event_store import EventStore
 from streams.intake import Intake
-from streams.runtime import Runtime
+from streams.runtime import EXIT_BROKEN, Runtime
 from streams.settings import Settings
 from streams.topics import TOPICS
 
 log = logging.getLogger(__name__)
 AGENTS: dict[str, type[Intake] | type[Assess]] = {"ingest": Ingest, "embed": Embed, "label": Label, "assess": Assess}
-TICK, REFRESH, PRUNE = 0.5, 5.0, 3600.0  # seconds
+TICK, REFRESH, PRUNE, STOP_PATIENCE = 0.5, 5.0, 3600.0, 8.0  # seconds
 
 
 def create_worker(settings: Settings, agents: Iterable[str] = tuple(AGENTS)) -> tuple[App, Runtime]:
@@ -123,6 +125,16 @@ async def _require_topics(settings: Settings) -> None:
             raise ServiceError(f"topic {settings.topic(topic.name)} is missing; run `bestbefore topics create`")
 
 
+def _end_in_time(app: App) -> None:
+    """Ends the process when stopping takes too long: while the broker is away Faust would wait for its consumer."""
+    while not app.should_stop:
+        time.sleep(0.2)
+    time.sleep(STOP_PATIENCE)
+    log.warning("the broker does not let go within %.0f s; what is not committed is read again", STOP_PATIENCE)
+    logging.shutdown()
+    os._exit(EXIT_BROKEN)
+
+
 def run_worker(settings: Settings, agents: Iterable[str] = tuple(AGENTS), loglevel: str = "warning") -> None:
     """Run until a signal ends it.
 
@@ -133,5 +145,6 @@ def run_worker(settings: Settings, agents: Iterable[str] = tuple(AGENTS), loglev
     runtime.store.check()
     asyncio.run(_require_topics(settings))
     runtime.registry.load([row.body for row in runtime.store.registrations()])
+    threading.Thread(target=_end_in_time, args=(app,), name="end", daemon=True).start()
     worker = faust.Worker(app, loglevel=loglevel, redirect_stdouts=False, quiet=True, daemon=True)
     worker.execute_from_commandline()

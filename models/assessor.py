@@ -8,6 +8,7 @@ Pure and deterministic: ids and times come from the windows, so a replay says th
 
 import uuid
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from models.profile import UNIT, WEIGHT, Profile
 from models.quality import Estimate
 from models.reference import Reference
 from models.verdicts import Verdict, distribution_verdicts
+from models.window_book import NEVER
 
 FORMAT = 1
 NAMESPACE = uuid.UUID("5b0e6a0e-93e6-5c3e-8a36-0f1d2a7c9b11")
@@ -109,9 +111,9 @@ class State:
         )  # fmt: skip
 
 
-def fresh(reference: Reference) -> State:
-    """The state of a subject nothing is known about yet."""
-    return State(Assembly(reference.window_us))
+def fresh(reference: Reference, sources: Iterable[str] = ()) -> State:
+    """The state of a subject nothing is known about yet; `sources` are waited for from the start."""
+    return State(Assembly(reference.window_us, dict.fromkeys(sources, NEVER)))
 
 
 def assess(state: State, subject: Subject, reference: Reference) -> tuple[list[Note], list[Conclusion]]:
@@ -374,12 +376,21 @@ def _forecast_fields(reference: Reference, passage: Passage | None, end: int) ->
 def _trigger_note(subject: Subject, trigger: Trigger, start: int, end: int) -> Note:
     return Note(
         id=trigger.trigger_id, kind="trigger", subject=subject, at_us=end, start_us=start, end_us=end,
-        body=msgspec.to_builtins(trigger), severity=trigger.severity,
+        body=_digits(msgspec.to_builtins(trigger)), severity=trigger.severity,
     )  # fmt: skip
 
 
 def _id(subject: Subject, start: int, *parts: str) -> str:
     return str(uuid.uuid5(NAMESPACE, "\x00".join((*subject, str(start), *parts))))
+
+
+def _digits(value: Any) -> Any:
+    """The same with every real number `_rounded`."""
+    if isinstance(value, dict):
+        return {key: _digits(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_digits(part) for part in value]
+    return _rounded(value) if isinstance(value, float) else value
 
 
 def _rounded(value: float | None) -> float | None:

@@ -69,7 +69,7 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     n_effective: float | None = None
 
 
-def top_confidence(scores: NDArray[np.floating[Any]], temperature: float = 1.0) -> NDArray[np.floating[Any]]:
+def top_confidence(scores: NDArray[np.floating[Any]], temperature: float = 1.0) -> NDArray[np.float64]:
     """Calibrated confidence of the best class per row, from probabilities of shape (n, k).
 
     p_i is proportional to scores_i^(1 / temperature) (Guo et al. 2017, arXiv:1706.04599, with probabilities in place
@@ -81,11 +81,13 @@ def top_confidence(scores: NDArray[np.floating[Any]], temperature: float = 1.0) 
     if scores.ndim != 2:
         raise ValueError(f"scores of shape {scores.shape}; one row per event and one column per class is needed")
     if scores.size == 0:
-        return np.full(len(scores), np.nan, dtype=scores.dtype)
+        return np.full(len(scores), np.nan)
     if len(scores) == 1:  # numpy adds up a single column in another order, and a row's bits must not depend on others
         return top_confidence(np.repeat(scores, 2, axis=0), temperature)[:1]
     # Classes first: reductions then run over whole vectors. A copy in any case: the caller's scores stay as they are.
-    columns = np.array(scores.T, order="C")
+    # In double precision: the last bits of a vectorised logarithm depend on where a row lies in its block; in single
+    # precision they would show in the fixed-point sums of a profile.
+    columns = np.array(scores.T, dtype=np.float64, order="C")
     best = columns.max(axis=0)
     # Row masks cost more than the rest, so they are built only if the whole block shows that something is wrong.
     clean = bool(columns.min() >= 0 and best.min() > 0 and best.max() < np.inf)

@@ -250,6 +250,10 @@ class WindowBook:
             return True
         return any(key.closes <= self.watermark(key.subject) for key in self._windows)
 
+    def expect(self, subject: Subject) -> None:
+        """Report on a subject before its first row: others wait for this source to say that it has nothing of it."""
+        self._seen.setdefault(subject, self.clock.newest)
+
     def heard(self, time: int) -> None:
         """Nothing older than `time` will come, for another reason than a row: a replay in order, a heartbeat."""
         self.clock.newest = max(self.clock.newest, time)

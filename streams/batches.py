@@ -76,8 +76,8 @@ def kept_of_frame(decoded: Decoded, rate: float) -> list[Prediction]:
         kept += [
             Prediction(
                 model=subject.model, version=subject.version, inference_id=ids[i],
-                segment=_segment_of(decoded, chosen[i]), time_us=times[i], label=labels[i], value=values[i], confidence=confidence[i], propensity=rate,
-                extra=extra[i] or None,
+                segment=_segment_of(decoded, chosen[i]), time_us=times[i], label=labels[i], value=values[i],
+                confidence=confidence[i], propensity=rate, extra=extra[i] or None,
             )
             for i in mine
         ]  # fmt: skip

@@ -98,9 +98,9 @@ class FrontierThread(AIOKafkaConsumerThread):
         state = assignment.state_value(TopicPartition(tp.topic, tp.partition)) if assignment is not None else None
         return 0 if state is None else state.highwater or 0
 
-    async def commit_frontier(self, offsets: Mapping[TP, tuple[int, str]]) -> bool:
-        """Commit, trying until the broker answers; False when it refused, or others own the partitions now."""
-        return bool(await self.call_thread(self._commit_frontier, dict(offsets), self.app.consumer_generation_id))
+    async def commit_frontier(self, offsets: Mapping[TP, tuple[int, str]], generation: int) -> bool:
+        """Commit, trying until the broker answers; False when it refused, or a rebalance was since `generation`."""
+        return bool(await self.call_thread(self._commit_frontier, dict(offsets), generation))
 
     async def _commit_frontier(self, offsets: dict[TP, tuple[int, str]], generation: int) -> bool:
         coordinator = self._ensure_consumer()._coordinator
@@ -184,18 +184,18 @@ class FrontierConsumer(Consumer):
                 where = frontier() if tp in assigned else None
                 if where is not None and where != self.written.get(tp):
                     moved[tp] = where
-            return await self._write(moved)
+            return await self._write(moved, self.app.consumer_generation_id)
 
-    async def write(self, frontiers: Mapping[TP, Frontier]) -> bool:
-        """Commit these frontiers now."""
+    async def write(self, frontiers: Mapping[TP, Frontier], generation: int) -> bool:
+        """Commit these frontiers now, unless a rebalance was since `generation`."""
         async with self._writing:
-            return await self._write(frontiers)
+            return await self._write(frontiers, generation)
 
-    async def _write(self, frontiers: Mapping[TP, Frontier]) -> bool:
+    async def _write(self, frontiers: Mapping[TP, Frontier], generation: int) -> bool:
         if not frontiers:
             return False
         if not await self._frontier_thread.commit_frontier(
-            {tp: (o, encode_clock(c)) for tp, (o, c) in frontiers.items()}
+            {tp: (o, encode_clock(c)) for tp, (o, c) in frontiers.items()}, generation
         ):
             return False
         self.written.update(frontiers)

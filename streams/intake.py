@@ -91,6 +91,9 @@ class Intake:
         async with self._opening:
             if not self.runtime.holds(tp, generation):
                 return None
+            opened = self.lanes.get(tp)
+            if opened is not None and opened.generation == generation:
+                return opened  # by whoever had the lock before
             consumer = self.runtime.app.consumer
             start, clock = await self.runtime.answered(lambda: consumer.committed(tp))
             if start is None:
@@ -104,6 +107,14 @@ class Intake:
             log.info("%s[%s]: reading from offset %s", tp.topic, tp.partition, start)
             return lane
 
+    async def _open_assigned(self) -> None:
+        """Open lanes before their first record, so that they can say that nothing comes."""
+        topic, generation = self.runtime.settings.topic(self.topic), self.runtime.app.consumer_generation_id
+        for tp in list(self.runtime.app.consumer.assignment()):
+            lane = self.lanes.get(tp)
+            if tp.topic == topic and (lane is None or lane.generation != generation):
+                await self._open(tp, generation)
+
     # -- rebalances and timers ---------------------------------------------------------------------------
 
     def revoked(self, tps: set[TP]) -> None:
@@ -116,8 +127,10 @@ class Intake:
     async def tick(self) -> None:
         """Once a second or so: flush, settle, and close idle partitions."""
         idle_after = self.runtime.settings.seconds("idle_after")
+        await self._open_assigned()
         await self.flush()
         for lane in list(self.lanes.values()):
+            lane.expect(self.runtime.registry)
             await lane.settle()
             await lane.rest(idle_after, time.time_ns() // 1000)
 

@@ -18,6 +18,7 @@ from models.columns import Subject
 from models.window_book import Batch, Clock, Closed, Hold, WindowBook
 from streams.batches import Stamped
 from streams.delivery import Cursor, Frontier
+from streams.registry import Registry
 from streams.runtime import Runtime
 from streams.store_rows import Prediction, PredictionColumns
 from streams.topics import PROFILES
@@ -94,6 +95,7 @@ class Lane:
         self._dead: list[tuple[Hold, Awaitable[None]]] = []
         self._frontier: Frontier = (start, clock)
         self._idle_told = False
+        self._expected: set[Subject] = set()
         self.last_record = time.monotonic()
 
     # -- records -----------------------------------------------------------------------------------------
@@ -107,6 +109,14 @@ class Lane:
         self.last_record = time.monotonic()
         self._idle_told = False
         return True
+
+    def expect(self, registry: Registry) -> None:
+        """Report on every registered model version: a window waits for all partitions that may have rows of it."""
+        for reference in registry:
+            subject = Subject(reference.model, reference.version)
+            if subject not in self._expected:
+                self._expected.add(subject)
+                self.book.expect(subject)
 
     def hold(self, offset: int) -> Hold:
         """A claim on `offset`, which is about to be added, with the clock before it."""
@@ -215,6 +225,7 @@ class Lane:
             not quiet
             or self.queue_hold
             or self._idle_told
+            or not self.runtime.holds(self.tp, self.generation)
             or self.runtime.app.consumer.highwater(self.tp) > self.cursor.wanted
         ):
             return
@@ -224,7 +235,7 @@ class Lane:
                 offset, clock = self._frontier
                 clock = clock or Clock()
                 ahead = Clock(clock.newest, clock.cut, [*clock.cuts, cut])
-                if not await self.runtime.app.consumer.write({self.tp: (offset, ahead)}):
+                if not await self.runtime.app.consumer.write({self.tp: (offset, ahead)}, self.generation):
                     return
                 # Committed again until the windows are published: without it the cut would be forgotten.
                 self._frontier = offset, ahead

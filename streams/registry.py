@@ -1,5 +1,7 @@
 """The references of registered model versions, as the workers hold them in memory."""
 
+from collections.abc import Iterator
+
 import msgspec
 
 from models.reference import Reference, unregistered
@@ -41,8 +43,8 @@ class Registry:
                 changed.append(reference)
         return changed
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        return iter(self._known.values())
+    def __iter__(self) -> Iterator[Reference]:
+        return iter(list(self._known.values()))
 
 
 def encode_reference(reference: Reference) -> bytes:

@@ -33,8 +33,8 @@ class Runtime:
     """Made once per worker by the composition root.
 
     `stored` runs a call of the event store in its one thread, for as long as it takes; `send` returns when the broker
-    has acknowledged. Neither gives up: while store or broker are away the worker waits, its partitions pause, nothing is
-    skipped.
+    has acknowledged. Neither gives up: while store or broker are away the worker waits, its partitions pause, nothing
+    is skipped.
     """
 
     def __init__(self, settings: Settings, app: Any, store: EventStore) -> None:
@@ -107,7 +107,7 @@ class Runtime:
                 return
 
     async def bury(self, message: Any, error: Exception, agent: str) -> None:
-        """Put a record that cannot be used into the dead letters: bytes, key and headers as they came, with the reason."""
+        """Put a record that cannot be used into the dead letters: bytes, key and headers as they came, and why."""
         value = message.value
         stage = error.stage if isinstance(error, BadRecord) else "unexpected"
         headers: Headers = [*(message.headers or ()), *_reason(message, error, agent, stage)]

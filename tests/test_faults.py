@@ -22,6 +22,7 @@ from streams.descriptor_files import load_reference
 from streams.errors import StoreUnreachable
 from streams.event_store import EventStore
 from streams.registry import encode_reference
+from streams.runtime import EXIT_BROKEN
 from streams.settings import Settings
 from tests.fault_rig import PARTITIONS, ROOT, Crew, Expected, Sender, Traffic, crew, lag, read_topic
 
@@ -206,6 +207,10 @@ def test_counts_are_exact_and_one_trigger_comes_under_faults(
     began = time.monotonic()
     with crew(folder, environment(services)) as hired:
         sender, done, wrong = asyncio.run(play(place, hired, seed=2026))
+        ends = [hired.workers[0].stop()]
+        Broker(folder).kill()
+        ends.append(hired.workers[1].stop())
+        Broker(folder).start()
         report = hired.logs()
     store = EventStore(services.store)
     different = differences(sender.expected, counted(store))
@@ -229,5 +234,6 @@ def test_counts_are_exact_and_one_trigger_comes_under_faults(
     assert set(sent) == {triggers[0].event_id}
     known = {event.event_id for event in store.events(kind="status", limit=100_000)}
     assert set(ids(read_topic(services.broker, settings.topic("status")))) == known
+    assert ends == [0, EXIT_BROKEN], report  # with the broker away it cannot commit, but it ends
     assert not hired.ended, f"workers ended by themselves: {hired.ended}" + report
     (folder / "passed").touch()

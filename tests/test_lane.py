@@ -30,7 +30,13 @@ def told(tmp_path: Path) -> Callable[[Story], None]:
             settings = load({}, tmp_path, store=f"sqlite:///{tmp_path}/store.db")
             store = EventStore(settings.store)
             try:
-                lane = Lane(Runtime(settings, create_app(settings), store), TP("inference", 0), 1, 10, Clock())
+                lane = Lane(
+                    Runtime(settings, create_app(settings, loop=asyncio.get_running_loop()), store),
+                    TP("inference", 0),
+                    1,
+                    10,
+                    Clock(),
+                )
                 await story(lane)
             finally:
                 store.close()

@@ -244,8 +244,7 @@ def finish(partition: Partition, book: WindowBook) -> None:
 def test_every_row_is_counted_once_and_where_the_oracle_says(size: int, seed: int, labels: bool) -> None:
     rng = Random(seed)
     log = random_log(rng, size, labels)
-    partition = Partition(log, rng, labels)
-    book = new_book(start=log[0].offset)
+    partition, book = Partition(log, rng, labels), new_book(start=log[0].offset)
     cuts = []
     for records in batches(rng, log):
         partition._take(book, records)

@@ -151,7 +151,8 @@ def _send(recorder: Recorder, writer: Writer, day: Day, part: int) -> None:
             writer.input(
                 {
                     "inference_id": day.ids[i], "model": "digits", "version": "1",
-                    "time": time_text(int(day.times_us[i])), "dtype": "float32", "shape": list(day.images[i].shape), "propensity": INPUT_RATE,
+                    "time": time_text(int(day.times_us[i])), "dtype": "float32",
+                    "shape": list(day.images[i].shape), "propensity": INPUT_RATE,
                     "data": day.images[i].tobytes(),
                 }
             )  # fmt: skip

@@ -65,7 +65,7 @@ class Scenario:
 
     def severity(self, day: float) -> float:
         """How clouded the lens is: clean until ONSET, then such that accuracy falls by about as much every day."""
-        return WORST * (max(day - ONSET, 0.0) / (60.0 - ONSET)) ** 0.5
+        return float(WORST * (max(day - ONSET, 0.0) / (60.0 - ONSET)) ** 0.5)
 
     def _images(self, index: NDArray[np.int64], severity: float, rng: np.random.Generator) -> NDArray[np.float32]:
         images = self._digits.held_out.images[index]
