@@ -21,16 +21,14 @@ from streams.store_readers import StoreReader, among
 from streams.store_rows import (
     Claim,
     Column,
-    Cut,
     Event,
     LabelRow,
     Prediction,
     PredictionColumns,
 )
-from streams.store_transaction import Transaction, append_events, columns_of, fence
+from streams.store_transaction import Transaction, append_events, columns_of
 
 DAY_US = 86_400_000_000
-CUTS_KEPT = 64
 _PRUNE_ROWS = 10_000
 _PREDICTION = Prediction.__struct_fields__
 _LABEL = LabelRow.__struct_fields__
@@ -109,23 +107,6 @@ class EventStore(StoreReader):
             connection.execute(query.on_conflict_do_update(index_elements=[t.c.model, t.c.version], set_=new))
             append_events(connection, [_registered(model, version, digest, previous, at_us)])
         return True
-
-    def add_cut(self, group: str, topic: str, partition: int, epoch: int, cut: Cut) -> None:
-        """Remembers a cut; a later one at the same offset includes the earlier. Keeps the newest 64. Raises Fenced."""
-        t = schema.partition_cut
-        mine = (t.c.grp == group, t.c.topic == topic, t.c.partition == partition)
-        row = {"grp": group, "topic": topic, "partition": partition, "offset": cut.offset, "time_us": cut.time_us}
-        oldest = select(t.c.offset).where(*mine).order_by(t.c.offset.desc()).offset(CUTS_KEPT - 1).limit(1)
-        with self._writing() as connection:
-            fence(connection, group, topic, partition, epoch)
-            query = _insert(connection, t).values(row)
-            later = query.on_conflict_do_update(
-                index_elements=[*t.primary_key.columns],
-                set_={"time_us": cut.time_us},
-                where=t.c.time_us < cut.time_us,
-            )
-            connection.execute(later)
-            connection.execute(delete(t).where(*mine, t.c.offset < oldest.scalar_subquery()))
 
     def keep_predictions(self, rows: PredictionColumns) -> int:
         """Keeps predictions for labels that come later; returns how many were new."""

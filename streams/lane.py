@@ -226,7 +226,7 @@ class Lane:
             or self.queue_hold
             or self._idle_told
             or not self.runtime.holds(self.tp, self.generation)
-            or self.runtime.app.consumer.highwater(self.tp) > self.cursor.wanted
+            or self.runtime.app.consumer.highwater(self.tp) != self.cursor.wanted  # lower: not known yet
         ):
             return
         async with self.adding:

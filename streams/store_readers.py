@@ -25,7 +25,6 @@ from streams import store_schema as schema
 from streams.store_bulk import is_postgres
 from streams.store_engine import answering, open_engine, parse_url, place
 from streams.store_rows import (
-    Cut,
     EventKind,
     LabelRow,
     OutboxRow,
@@ -72,14 +71,6 @@ class StoreReader:
         with self._reading() as connection:
             rows = connection.execute(select(t).order_by(t.c.model, t.c.version))
             return [Registration(r.model, r.version, r.digest, bytes(r.body), r.registered_at_us) for r in rows]
-
-    def cuts(self, group: str, topic: str, partition: int) -> list[Cut]:
-        """The newest cuts of a partition by offset, at most 64."""
-        t = schema.partition_cut
-        mine = (t.c.grp == group, t.c.topic == topic, t.c.partition == partition)
-        with self._reading() as connection:
-            rows = connection.execute(select(t.c.offset, t.c.time_us).where(*mine).order_by(t.c.offset))
-            return [Cut(offset, time_us) for offset, time_us in rows]
 
     def find_predictions(self, ids: Sequence[str]) -> dict[str, list[Prediction]]:
         """The kept predictions of these inference ids; ids without one are absent."""

@@ -24,13 +24,6 @@ class Claim(Struct, frozen=True):
     next_offset: int | None = None
 
 
-class Cut(Struct, frozen=True, order=True):
-    """The wall clock closed the windows of a partition up to `time_us`, before the record at `offset` was read."""
-
-    offset: int
-    time_us: int
-
-
 class Registration(Struct, frozen=True):
     """The active descriptors of a model version, as JSON."""
 

@@ -135,16 +135,6 @@ applied_profile = Table(
     Index("applied_profile_applied_at_us", "applied_at_us"),
 )
 
-partition_cut = Table(
-    "partition_cut",
-    metadata,
-    _key("grp"),
-    _key("topic"),
-    _key("partition", Integer()),
-    _key("offset", BigInteger()),
-    _time("time_us"),
-)
-
 prediction = Table(
     "prediction",
     metadata,

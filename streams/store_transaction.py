@@ -45,11 +45,6 @@ def columns_of(rows: Sequence[msgspec.Struct], names: Iterable[str]) -> list[lis
     return [[getattr(row, name) for row in rows] for name in names]
 
 
-def fence(connection: Connection, group: str, topic: str, partition: int, epoch: int) -> None:
-    """Locks the partition's row until the transaction ends; Fenced unless `epoch` is the newest claim's."""
-    _claimed(connection, (group, topic, partition), epoch, schema.applied_offset.c.next_offset)
-
-
 def _claimed(connection: Connection, slot: tuple[str, str, int], epoch: int, next_offset: ColumnElement[Any]) -> None:
     t = schema.applied_offset
     mine = tuple_(t.c.grp, t.c.topic, t.c.partition) == slot

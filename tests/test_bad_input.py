@@ -69,7 +69,7 @@ def settings(broker: str, store_url: str) -> Settings:
     name = uuid.uuid4().hex[:8]
     made = load(
         {}, broker=broker, store=store_url, topic_prefix=f"bad-{name}.", group=f"bad-{name}", partitions=PARTITIONS,
-        idle_after="1 s", assess_grace="2 s", label_patience="1 s", keep_rate=1.0, provider_policy="cpu",
+        idle_after="1 s", assess_grace="2 s", label_patience="10 s", keep_rate=1.0, provider_policy="cpu",
     )  # fmt: skip
     upgrade(store_url)
     create_topics(made)

@@ -1,14 +1,7 @@
-"""Frontiers, gaps, fencing and the ways a worker ends, on a real broker and store."""
+"""Frontiers, gaps, buffers, fencing and the outbox, on a real broker and store."""
 
 import asyncio
-import signal
-import subprocess
-import sys
-import time
-import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -18,89 +11,27 @@ import pytest
 from faust.transport.consumer import Consumer as StockConsumer
 from faust.types import TP
 from intervaltree import IntervalTree  # type: ignore[import-untyped]
-from kafka import KafkaProducer
 
-from infra.migrate import upgrade
-from infra.topic_admin import create_topics
 from infra.worker import create_worker
 from models.profile import Profile
 from models.window_book import MAX_CUTS, Clock, Cut
 from streams.app import App, create_app
 from streams.batches import Stamped, event_batch
-from streams.delivery import Cursor, FrontierConsumer, decode_clock, encode_clock
+from streams.delivery import Cursor, decode_clock, encode_clock
 from streams.event_store import EventStore
 from streams.lane import Lane, ProfileRecord
 from streams.records import decode_inference
 from streams.runtime import Runtime
 from streams.settings import Settings
 from streams.store_rows import OutboxMessage
-from streams.watchdog import EXIT_WEDGED
-from tests.fault_rig import HOUR_US, ROOT, Worker, read_topic, text
-
-BASE = 1_790_000_000_000_000 // HOUR_US * HOUR_US
+from tests.broker_rig import BASE, fresh_settings, ignore, inference, produce, reader, started, until
+from tests.fault_rig import HOUR_US, read_topic
 
 
 @pytest.fixture
 def settings(broker: str, store_url: str) -> Settings:
     """Topics and tables of this test's own."""
-    name = uuid.uuid4().hex[:8]
-    made = Settings(
-        broker=broker, store=store_url, group=f"delivery-{name}", topic_prefix=f"delivery-{name}.", partitions=1,
-        session_timeout="6 s", idle_after="1 hour", commit_every="1 hour", watchdog_after="1 hour",
-    )  # fmt: skip
-    upgrade(store_url)
-    create_topics(made)
-    return made
-
-
-async def until(true: Callable[[], bool], patience_s: float = 60) -> None:
-    """Wait for something to come true; the test fails when it does not."""
-    ends = time.monotonic() + patience_s
-    while not true():
-        assert time.monotonic() < ends, "what was waited for did not come"
-        await asyncio.sleep(0.05)
-
-
-@asynccontextmanager
-async def started(app: App) -> AsyncIterator[FrontierConsumer]:
-    """The consumer of the app with its partitions, until the block ends."""
-    await app.start()
-    try:
-        await until(lambda: bool(app.consumer.assignment()) and not app.rebalancing)
-        assert isinstance(app.consumer, FrontierConsumer)
-        yield app.consumer
-    finally:
-        await app.stop()
-
-
-def reader(settings: Settings, body: Callable[[Any], Awaitable[None]]) -> App:
-    """An app that hands every message of the inference topic to `body`."""
-    app = create_app(settings)
-
-    async def read(stream: Any) -> None:
-        async for event in stream.noack().events():
-            await body(event.message)
-
-    app.agent(app.topic(settings.topic("inference"), key_type=bytes, value_type=bytes), name="reader")(read)
-    return app
-
-
-async def ignore(message: Any) -> None:
-    """Read and do nothing."""
-
-
-def produce(settings: Settings, topic: str, values: list[bytes], key: bytes | None = None) -> None:
-    """Send records and wait for their acknowledgement."""
-    producer = KafkaProducer(bootstrap_servers=settings.broker, acks="all")
-    for value in values:
-        producer.send(settings.topic(topic), value, key)
-    producer.flush()
-    producer.close()
-
-
-def inference(number: int, time_us: int) -> bytes:
-    """A single event as JSON."""
-    return msgspec.json.encode({"id": f"r-{number}", "time": text(time_us), "model": "m", "version": "1"})
+    return fresh_settings(broker, store_url)
 
 
 # -- frontiers -----------------------------------------------------------------------------------------------
@@ -218,6 +149,7 @@ def test_a_cut_is_committed_until_the_windows_it_closed_are_published(settings: 
             app.frontiers[tp] = lane.frontier
             runtime.open.clear()
             runtime.sending = False
+            await until(lambda: consumer.highwater(tp) == 1)
             resting = asyncio.create_task(lane.rest(-1.0, BASE + 5 * HOUR_US))
             await until(lambda: runtime.sending)
             await consumer.force_commit()
@@ -228,6 +160,27 @@ def test_a_cut_is_committed_until_the_windows_it_closed_are_published(settings: 
             assert await consumer.committed(tp) == (1, Clock(BASE, BASE + HOUR_US))
 
     produce(settings, "inference", [inference(0, BASE)])
+    asyncio.run(play())
+
+
+def test_a_lane_from_before_a_rebalance_makes_no_cut(settings: Settings, tmp_path: Path) -> None:
+    """It would put its cut over the frontier of the lane that reads the partition now and knows nothing of it."""
+    tp = TP(settings.topic("inference"), 0)
+    produce(settings, "inference", [inference(0, BASE)])
+
+    async def play() -> None:
+        app = reader(settings, ignore)
+        async with started(app) as consumer:
+            runtime = Runtime(settings, app, EventStore(f"sqlite:///{tmp_path}/store.db"))
+            lane = Lane(runtime, tp, app.consumer_generation_id, 0, Clock())
+            assert await lane.admit(0)
+            await lane.add(event_batch([Stamped(0, BASE, decode_inference(inference(0, BASE), []))]))
+            await until(lambda: consumer.highwater(tp) == 1)
+            lane.generation -= 1
+            await lane.rest(-1.0, BASE + 5 * HOUR_US)
+            assert not await consumer.write({tp: (1, None)}, lane.generation)
+            assert await consumer.committed(tp) == (None, Clock())
+
     asyncio.run(play())
 
 
@@ -377,81 +330,3 @@ def test_an_outbox_left_by_a_killed_worker_is_sent_without_new_traffic(settings:
     store.close()
     sent = read_topic(settings.broker, settings.topic("retrain-triggers"))
     assert [record.value for record in sent] == [b"{}"]
-
-
-# -- how a worker ends ---------------------------------------------------------------------------------------
-
-
-def environment(settings: Settings) -> dict[str, str]:
-    """The settings for a worker process."""
-    return {
-        f"BESTBEFORE_{name.upper()}": str(value)
-        for name, value in msgspec.structs.asdict(settings).items()
-        if not isinstance(value, tuple)
-    }
-
-
-def test_a_signal_ends_the_worker_and_its_frontier_is_committed(settings: Settings, tmp_path: Path) -> None:
-    """The next worker goes on where this one stopped; here nothing was committed before the end."""
-    produce(settings, "inference", [inference(i, BASE + i * HOUR_US) for i in range(8)])
-    store = EventStore(settings.store)
-    worker = Worker(tmp_path, "one", environment(settings))
-    try:
-
-        async def settled() -> None:
-            await until(lambda: len(store.windows("m", "1")) == 6)
-            await asyncio.sleep(1)  # what is half written at the signal is not committed, but read again
-
-        asyncio.run(settled())
-        assert worker.stop() == 0, worker.log.read_text()
-    finally:
-        worker.kill()
-        store.close()
-
-    async def committed() -> int:
-        async with started(reader(settings, ignore)) as consumer:
-            return (await consumer.committed(TP(settings.topic("inference"), 0)))[0] or 0
-
-    assert asyncio.run(committed()) >= 6
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ({"BESTBEFORE_BROKER": "127.0.0.1:9"}, "no Kafka broker answers at 127.0.0.1:9"),
-        ({"BESTBEFORE_STORE": "postgresql://u:secret@127.0.0.1:9/x"}, "postgres 127.0.0.1:9/x"),
-        ({"BESTBEFORE_TOPIC_PREFIX": "nobody-made-these."}, "topic nobody-made-these.inference is missing"),
-    ],
-)
-def test_a_worker_that_cannot_start_says_why_in_one_line(
-    settings: Settings, tmp_path: Path, wrong: dict[str, str], message: str
-) -> None:
-    """And ends with status 2, so that an orchestrator tries again later."""
-    worker = Worker(tmp_path, "one", {**environment(settings), **wrong})
-    try:
-        assert worker.process.wait(60) == 2, worker.log.read_text()
-    finally:
-        worker.kill()
-    said = [line for line in worker.log.read_text().splitlines() if line.startswith("bestbefore:")]
-    assert len(said) == 1, worker.log.read_text()
-    assert message in said[0]
-    assert "secret" not in worker.log.read_text()
-    assert "Traceback" not in worker.log.read_text()
-
-
-def test_a_wedged_event_loop_ends_the_worker() -> None:
-    """It could not tell of itself; its partitions go to another worker."""
-    program = (
-        "import asyncio, time\n"
-        "from streams.watchdog import Watchdog\n"
-        "async def main():\n"
-        "    watchdog = Watchdog(0.5, lambda: 0)\n"
-        "    watchdog.start()\n"
-        "    watchdog.beat()\n"
-        "    time.sleep(60)\n"
-        "asyncio.run(main())\n"
-    )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == EXIT_WEDGED, done.stderr
-    assert "event loop has not turned" in done.stderr
-    assert done.returncode != -signal.SIGKILL

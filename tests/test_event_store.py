@@ -12,10 +12,9 @@ from sqlalchemy import create_engine, text
 
 from infra import migrate
 from streams.errors import Fenced, StoreError, StoreUnreachable
-from streams.event_store import CUTS_KEPT, DAY_US, EventStore
+from streams.event_store import DAY_US, EventStore
 from streams.store_rows import (
     Claim,
-    Cut,
     Event,
     LabelRow,
     OutboxMessage,
@@ -163,11 +162,8 @@ class TestFencing:
         assert (old, new) == (Claim(1, None), Claim(2, 10))
         with pytest.raises(Fenced, match=r"inference\[0\].*epoch 1"):
             apply(store, old.epoch, 20)
-        with pytest.raises(Fenced):
-            store.add_cut("g", "inference", 0, old.epoch, Cut(5, T0))
         assert store.events() == []
         assert store.windows("digits", "3") == []
-        assert store.cuts("g", "inference", 0) == []
         assert store.claim("g", "inference", 0).next_offset == 10
         assert store.claim("g", "inference", 1) == store.claim("other", "inference", 0) == Claim(1, None)
 
@@ -201,17 +197,6 @@ class TestFencing:
         with pytest.raises(TypeError):
             apply(store, store.claim("g", "inference", 0).epoch, "a bug of the caller")
         assert store.events() == []
-
-    def test_cuts_are_ascending_pruned_and_the_later_wins(self, store: EventStore) -> None:
-        epoch = store.claim("g", "t", 0).epoch
-        for offset in range(CUTS_KEPT + 6):
-            store.add_cut("g", "t", 0, epoch, Cut(offset, T0 + offset))
-        last = CUTS_KEPT + 5
-        store.add_cut("g", "t", 0, epoch, Cut(last, T0 + DAY_US))
-        store.add_cut("g", "t", 0, epoch, Cut(last, T0))
-        kept = store.cuts("g", "t", 0)
-        assert kept == [*(Cut(i, T0 + i) for i in range(6, last)), Cut(last, T0 + DAY_US)]
-        assert store.cuts("g", "t", 1) == []
 
 
 class TestTransaction:

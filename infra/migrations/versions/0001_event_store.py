@@ -23,7 +23,6 @@ _TABLES = (
     "estimator_state",
     "applied_offset",
     "applied_profile",
-    "partition_cut",
     "prediction",
     "label",
     "outbox",
@@ -128,14 +127,6 @@ def _progress() -> None:
         sa.PrimaryKeyConstraint("grp", "identity"),
     )
     op.create_index("applied_profile_applied_at_us", "applied_profile", ["applied_at_us"])
-    op.create_table(
-        "partition_cut",
-        *_ids("grp", "topic"),
-        sa.Column("partition", sa.Integer, nullable=False),
-        sa.Column("offset", sa.BigInteger, nullable=False),
-        *_times("time_us"),
-        sa.PrimaryKeyConstraint("grp", "topic", "partition", "offset"),
-    )
 
 
 def _joined() -> None:
