@@ -15,6 +15,7 @@ def plot_status(
     out: Path,
     *,
     truth: Sequence[tuple[datetime, float]] = (),
+    crossing: datetime | None = None,
 ) -> list[Path]:
     """One PNG per model version (all traffic); returns the files. Without matplotlib (extra `demo`) none are drawn."""
     try:
@@ -23,7 +24,7 @@ def plot_status(
         return []
     matplotlib.use("Agg")
     subjects = sorted({(s["model"], s["version"]) for s in status})
-    return [_plot(model, version, status, triggers, out, truth) for model, version in subjects]
+    return [_plot(model, version, status, triggers, out, truth, crossing) for model, version in subjects]
 
 
 def _time(text: str | None) -> datetime | None:
@@ -32,14 +33,14 @@ def _time(text: str | None) -> datetime | None:
 
 def _plot(
     model: str, version: str, status: Sequence[dict[str, Any]], triggers: Sequence[dict[str, Any]], out: Path,
-    truth: Sequence[tuple[datetime, float]],
+    truth: Sequence[tuple[datetime, float]], crossing: datetime | None,
 ) -> Path:  # fmt: skip
     from matplotlib import pyplot as plt  # noqa: PLC0415 -- optional
 
     lines = [s for s in status if (s["model"], s["version"], s["segment"]) == (model, version, None)]
     figure, (quality, dates) = plt.subplots(2, 1, figsize=SIZE, sharex=True, height_ratios=(3, 2), layout="constrained")
     _quality(quality, lines, truth)
-    _dates(dates, lines)
+    _dates(dates, lines, crossing)
     for trigger in (t for t in triggers if (t["model_name"], t["model_version"]) == (model, version)):
         for axis in (quality, dates):
             axis.axvline(
@@ -49,7 +50,7 @@ def _plot(
                 label="retrain trigger" if axis is quality else None,
             )
     quality.legend(loc="lower left", ncols=2, frameon=False, fontsize=9)
-    dates.legend(loc="upper left", ncols=2, frameon=False, fontsize=9)
+    dates.legend(loc="upper right", ncols=2, frameon=False, fontsize=9)
     figure.suptitle(f"{model} {version}: quality and best-before date", fontsize=13)
     path = out / f"{model}-{version}.png"
     figure.savefig(path, dpi=110)
@@ -79,7 +80,7 @@ def _quality(axis: Any, lines: Sequence[dict[str, Any]], truth: Sequence[tuple[d
     axis.grid(alpha=0.25)
 
 
-def _dates(axis: Any, lines: Sequence[dict[str, Any]]) -> None:
+def _dates(axis: Any, lines: Sequence[dict[str, Any]], crossing: datetime | None) -> None:
     """Days until the best-before date, as told at the end of each window."""
     forecasts = [s for s in lines if not s["forecast"].get("reason")]
     times = [_time(s["window"]["end"]) for s in forecasts]
@@ -89,6 +90,9 @@ def _dates(axis: Any, lines: Sequence[dict[str, Any]]) -> None:
     axis.fill_between(times, low, upper, alpha=0.2, color="tab:orange", lw=0, label="90% interval (open above)")
     axis.plot(times, middle, color="tab:orange", lw=1.8, label="best before, median")
     axis.plot(times, low, color="tab:orange", lw=1.0, ls="--", label="good until, 90% sure")
+    if crossing is not None:
+        left = [max((crossing - t).total_seconds() / 86400, 0.0) for t in times if t is not None]
+        axis.plot(times, left, color="black", lw=1.2, ls="--", label="truth: days until the crossing")
     axis.set_ylabel("days ahead")
     axis.set_ylim(bottom=0)
     axis.grid(alpha=0.25)

@@ -337,6 +337,7 @@ def _status(
             "label_free": _reading(own_free), "audited": _reading(own_audit),
             "labels": sum(e.audits for e in state.ring),
         },
+        "duplicate_rate": _rounded(evidence.duplicate_rate()),
         "forecast": forecast,
         "verdicts": _worst(verdicts),
         "drift_alarms": {name: estimator.alarms for name, estimator in sorted(state.drift.items()) if estimator.alarms},

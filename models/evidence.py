@@ -24,6 +24,8 @@ class Evidence(msgspec.Struct):
     scored: int = 0
     confidence: int = 0
     above: int = 0
+    ids_sampled: int = 0
+    ids_repeated: int = 0
     audits: int = 0
     audits_correct: int = 0
     audit_weight: int = 0
@@ -40,6 +42,8 @@ class Evidence(msgspec.Struct):
         if sums is not None:
             self.confidence += int(sums[0])
             self.above += int(sums[1])
+        self.ids_sampled += counts.get("ids_sampled", 0)
+        self.ids_repeated += counts.get("ids_repeated", 0)
         self.audits += counts.get("audit.n", 0)
         self.audits_correct += counts.get("audit.n_correct", 0)
         self.audit_weight += counts.get("audit.weight", 0)
@@ -62,6 +66,10 @@ class Evidence(msgspec.Struct):
         return label_free(
             self.n, self.confidence / UNIT * unit, self.above / UNIT * unit, failed, reference.calibration
         )
+
+    def duplicate_rate(self) -> float | None:
+        """Share of events whose id had come before in the same partition and window; None where no id was sampled."""
+        return self.ids_repeated / self.ids_sampled if self.ids_sampled else None
 
     def audited(self) -> Estimate:
         """The estimate from labels."""

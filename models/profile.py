@@ -20,6 +20,7 @@ from models.reference import GENERIC_EDGES, EmbeddingReference, Reference
 WEIGHT = 1 << 16  # fixed point of weights: an event sampled with probability 1 adds WEIGHT
 UNIT = 1 << 16  # fixed point of standardised values and confidences
 MAX_FEATURES, MAX_CATEGORIES = 200, 256
+ID_SAMPLE, MAX_IDS = 64, 10_000
 OTHER, MISSING = "__other__", "__missing__"  # categories beyond the bound, and rows without one
 FORMAT = 1
 
@@ -31,10 +32,11 @@ CONFIDENCE_EDGES = np.linspace(0.0, 1.0, 65)[1:-1]
 class Profile:
     """Counts, histograms, sums and categories, each by name; all values are integers."""
 
-    __slots__ = ("_grid", "categories", "counts", "histograms", "sums")
+    __slots__ = ("_grid", "_ids", "categories", "counts", "histograms", "sums")
 
     def __init__(self) -> None:
         self._grid: Grid | None = None
+        self._ids: set[int] = set()  # sampled hashes of ids; they stay behind when the profile travels
         self.counts: dict[str, int] = {}
         self.histograms: dict[str, Ints] = {}
         self.sums: dict[str, Ints] = {}
@@ -74,12 +76,23 @@ class Profile:
             flags = getattr(rows, name)
             if flags is not None:
                 self.count(name, int(flags.sum()))
+        self._add_ids(rows)
         self._add_numeric(rows, weight, reference)
         for name, column in rows.categorical.items():
             self._add_categories(f"feature.{name}", column, weight)
         self._drop_features()
         self._add_values("latency_ms", rows.latency_ms, LATENCY_EDGES, weight)
         self._add_outputs(rows, weight, reference)
+
+    def _add_ids(self, rows: Inferences) -> None:
+        """Measure how many ids come more than once in this partition and window, on one of ID_SAMPLE of them."""
+        if rows.id_hash is None or len(self._ids) >= MAX_IDS:
+            return
+        sample = rows.id_hash[rows.id_hash < (1 << 64) // ID_SAMPLE].tolist()
+        known = len(self._ids)
+        self._ids.update(sample)
+        self.count("ids_sampled", len(sample))
+        self.count("ids_repeated", len(sample) - (len(self._ids) - known))
 
     def _drop_features(self) -> None:
         """Of more than MAX_FEATURES features those of the lowest ranks are kept, the values of others only counted."""

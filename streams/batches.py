@@ -153,6 +153,7 @@ def _inferences(events: list[InferenceEvent], offset: Any, time: Any) -> Inferen
         failed=_true([e.status >= 400 or _without_output(e) for e in events]),
         abstained=_true([e.abstained for e in events]),
         live=np.array([e.served in (None, "live") for e in events]),
+        id_hash=np.array([u64(e.id) for e in events], dtype=np.uint64),
     )
 
 

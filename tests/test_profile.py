@@ -265,3 +265,13 @@ def test_a_profile_of_another_format_is_refused() -> None:
     body = profile_of(inferences(3)).encode() | {"format": 99}
     with pytest.raises(ValueError, match="profile format 99 is not 1"):
         Profile.decode(body)
+
+
+def test_ids_that_come_again_are_measured_within_a_window() -> None:
+    hashes = np.random.default_rng(3).integers(0, 1 << 63, 64_000, dtype=np.uint64) * np.uint64(2)
+    profile = Profile()
+    for part in (hashes, hashes[:16_000]):
+        rows = Inferences(offset=np.zeros(len(part), np.int64), time=np.zeros(len(part), np.int64), id_hash=part)
+        profile.add(rows, Reference(model="m", version="1"))
+    assert profile.counts["n"] == 80_000
+    assert profile.counts["ids_repeated"] / profile.counts["ids_sampled"] == pytest.approx(0.2, abs=0.03)

@@ -130,9 +130,10 @@ def closing(
     out: Path,
 ) -> None:
     """The closing figures: when the model fell, when the pipeline said so, and what a calendar would have done."""
-    plots = plot_status(status, triggers, out, truth=board.truth())
     threshold = status[-1]["forecast"]["threshold"] if status else None
     crossing = scenario.crossing(threshold) if threshold is not None else None
+    crossed = None if crossing is None else _moment(crossing)
+    plots = plot_status(status, triggers, out, truth=board.truth(), crossing=crossed)
     counts = store.counts()
     console = show.console()
     console.print("\n[bold]Closing figures[/]")
@@ -157,8 +158,12 @@ def _inputs(store: EventStore) -> int:
     return sum(window.n_input for window in store.windows("digits", "1"))
 
 
+def _moment(day: float) -> datetime:
+    return datetime.fromtimestamp((START_US + day * DAY_US) / 1e6, UTC)
+
+
 def _date(day: float) -> str:
-    return f"{datetime.fromtimestamp((START_US + day * DAY_US) / 1e6, UTC):%Y-%m-%d}, day {day:.0f}"
+    return f"{_moment(day):%Y-%m-%d}, day {day:.0f}"
 
 
 def _number(text: str) -> float:
