@@ -118,6 +118,7 @@ def holt(case: Case, seed: int) -> Ints:
 
 
 def law(name: str, method: Callable[[Case, int], Ints], todo: list[Case]) -> Law:
+    """The forecasts of one method: P(T <= h) for every case."""
     return Law(name, np.array([passage_law(method(case, number), HORIZON) for number, case in enumerate(todo)]))
 
 
@@ -209,6 +210,7 @@ def methods(todo: list[Case], marginal: Floats) -> list[tuple[Law, Knob]]:
 
 
 def main() -> None:
+    """Calibrate on one seed, test on another, print the tables."""
     started = time.perf_counter()
     history = list(cases(400, CALIBRATION_SEED))
     marginal = passage_law(np.array([case.truth for case in history]), HORIZON)

@@ -159,6 +159,7 @@ def compare_sqlite(rows: int, count: int) -> float:
 
 
 def main() -> None:
+    """Print rows per second of each way to insert."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1000, help="rows per batch (default 1000)")
     parser.add_argument("--batches", type=int, default=60, help="batches per way (default 60)")

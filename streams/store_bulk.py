@@ -37,6 +37,7 @@ def _element(type_: TypeEngine[Any]) -> str:
 
 
 def is_postgres(connection: Connection) -> bool:
+    """Whether the connection is to Postgres rather than SQLite."""
     return connection.dialect.name == "postgresql"
 
 
@@ -121,6 +122,7 @@ class Lookup:
         self._sqlite = f"{head} (SELECT {values} FROM json_each(?)) AS k CROSS JOIN {tail}"  # noqa: S608 -- our own table
 
     def rows(self, connection: Connection, keys: Sequence[Sequence[str]]) -> list[Row[*tuple[Any, ...]]]:
+        """The rows with these keys, in no particular order."""
         if not keys:
             return []
         if is_postgres(connection):

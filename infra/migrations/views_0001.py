@@ -88,6 +88,7 @@ def create() -> None:
 
 
 def drop() -> None:
+    """Drops the views, the last one made first."""
     for name in reversed(NAMES):
         op.execute(f"DROP VIEW {name}")
 
