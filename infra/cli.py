@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from infra import show
+from infra.store_file import make_folder, require_file
 from streams.errors import BestbeforeError
 from streams.event_store import EventStore
 from streams.settings import Settings, load
@@ -47,7 +48,9 @@ def _settings(ctx: click.Context) -> Settings:
 
 
 def _store(ctx: click.Context) -> EventStore:
-    store = EventStore(_settings(ctx).store)
+    url = _settings(ctx).store
+    require_file(url)
+    store = EventStore(url)
     store.check()
     return store
 
@@ -87,7 +90,11 @@ def up(ctx: click.Context, folder: Path, kind: Any, kafka_port: int | None, post
     _prepare(_settings(ctx))
     click.echo(f"broker  {services.broker}")
     click.echo(f"store   {show.without_password(services.store)}")
-    click.echo(f"Commands run in this folder find both through {folder}/bestbefore.toml. Next: bestbefore register DIR")
+    if folder == FOLDER:
+        click.echo(f"Commands run in this folder find both through {folder}/bestbefore.toml.")
+    else:
+        click.echo(f"For other commands: export BESTBEFORE_CONFIG={folder}/bestbefore.toml")
+    click.echo("Next: bestbefore register DIR")
 
 
 def _prepare(settings: Settings) -> None:
@@ -132,7 +139,9 @@ def migrate(ctx: click.Context) -> None:
     from infra.migrate import upgrade  # noqa: PLC0415 -- alembic is slow to import
 
     settings = _settings(ctx)
-    click.echo(f"event store {show.without_password(settings.store)} is at revision {upgrade(settings.store)}")
+    make_folder(settings.store)
+    revision = upgrade(settings.store)
+    click.echo(f"event store {show.without_password(settings.store)} is at revision {revision}")
 
 
 @main.group()
@@ -221,7 +230,7 @@ def status(ctx: click.Context, model: str | None) -> Any:
 @click.option("--model", help="Only this model.")
 @click.option("--kind", type=click.Choice(["status", "mismatch", "trigger", "registration", "lifecycle"]))
 @click.option("--check", help="Only mismatches of this check.")
-@click.option("--limit", default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
 @formatted
 @click.pass_context
 def events(ctx: click.Context, model: str | None, kind: Any, check: str | None, limit: int) -> Any:
@@ -231,7 +240,7 @@ def events(ctx: click.Context, model: str | None, kind: Any, check: str | None, 
 
 @main.command()
 @click.option("--model", help="Only this model.")
-@click.option("--limit", default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
 @formatted
 @click.pass_context
 def triggers(ctx: click.Context, model: str | None, limit: int) -> Any:
@@ -245,7 +254,7 @@ def dead_letters() -> None:
 
 
 @dead_letters.command("list")
-@click.option("--limit", default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
 @formatted
 @click.pass_context
 def dead_letters_list(ctx: click.Context, limit: int) -> Any:

@@ -38,7 +38,9 @@ def read(settings: Settings, limit: int | None) -> list[DeadLetter]:
             bootstrap_servers=settings.broker.split(","), enable_auto_commit=False, client_id="bestbefore-cli"
         )
     except KafkaError as error:
-        raise ServiceError(f"no Kafka broker answers at {settings.broker} ({error!r}); is `broker` set?") from None
+        raise ServiceError(
+            f"no Kafka broker answers at {settings.broker} ({error!r}); is `bestbefore up` running, is `broker` set?"
+        ) from None
     try:
         found = {(d.topic, d.partition, d.offset): (at, d) for at, d in _all(consumer, settings.topic(DEAD_LETTERS))}
     finally:

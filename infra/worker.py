@@ -17,6 +17,7 @@ from agents.assess import Assess
 from agents.embed import Embed
 from agents.ingest import Ingest
 from agents.label import Label
+from infra.store_file import require_file
 from streams.app import App, create_app
 from streams.errors import ServiceError
 from streams.event_store import EventStore
@@ -141,6 +142,7 @@ def run_worker(settings: Settings, agents: Iterable[str] = tuple(AGENTS), loglev
     Broker and store must be reachable and ready for this version at the start: whoever watches over the worker starts
     it again. Later they may come and go. Raises ServiceError, StoreUnreachable and StoreOutdated.
     """
+    require_file(settings.store)
     app, runtime = create_worker(settings, agents)
     runtime.store.check()
     asyncio.run(_require_topics(settings))
