@@ -42,8 +42,8 @@ FRESH_SLOPE = 1e-3
 ONSET_HAZARD = 1 / 60
 DECAY_WINDOWS = (12.0, 250.0)
 
-# The filter's own interval of the level is too narrow while a decay begins, which labels of days ago cannot show: over the
-# days of six seeds of the demo (labels 3 to 5 days late) it held the truth on 78%, with this factor on 89%.
+# The filter's own interval of the level is too narrow while a decay begins, which labels of days ago cannot show: over
+# the days of six seeds of the demo (labels 3 to 5 days late) it held the truth on 78%, with this factor on 89%.
 WIDENED = 1.4
 
 # Shares left out by the two-sided interval and by the one-sided bound. For 90% coverage plus one standard error
