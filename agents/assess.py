@@ -23,7 +23,7 @@ from streams.event_store import EventStore
 from streams.intake import place
 from streams.lane import ProfileRecord
 from streams.runtime import Runtime
-from streams.store_rows import Event, WindowCounts, WindowEstimate
+from streams.store_rows import Claim, Event, WindowCounts, WindowEstimate
 from streams.store_rows import State as StoredState
 from streams.store_transaction import Transaction
 from streams.topics import INFERENCE, INPUTS, LABELS, PROFILES
@@ -93,13 +93,28 @@ class Assess:
                 return None
             group, store = self.runtime.settings.group, self.runtime.store
             claim = await self.runtime.stored(store.claim, group, tp.topic, tp.partition)
+            start = await self._start(tp, claim)
             if not self.runtime.holds(tp, generation):
                 return None  # lost while the store was asked
-            part = Part(tp, generation, claim.epoch, Cursor(self.runtime.app.consumer, tp, claim.next_offset or 0))
+            part = Part(tp, generation, claim.epoch, Cursor(self.runtime.app.consumer, tp, start))
             self.parts[tp] = part
             self.runtime.frontiers[tp] = part.frontier
             await self.publisher.drain(tp.partition)
             return part
+
+    async def _start(self, tp: TP, claim: Claim) -> int:
+        """The next offset to apply: the store knows it, unless the topic was made anew since."""
+        consumer, store, wanted = self.runtime.app.consumer, self.runtime.store, claim.next_offset or 0
+        if not wanted or wanted <= (await self.runtime.answered(lambda: consumer.highwaters(tp)))[tp]:
+            return wanted
+        start: int = (await self.runtime.answered(lambda: consumer.earliest_offsets(tp)))[tp]
+        log.error(
+            "%s[%s] ends before offset %s, from which the event store would go on: was the topic made anew? "
+            "Reading it from its beginning, offset %s; what was applied before is not counted again",
+            *tp, wanted, start,
+        )  # fmt: skip
+        await self.runtime.stored(store.rewind, self.runtime.settings.group, tp.topic, tp.partition, claim.epoch, start)
+        return start
 
     async def _take_over(self) -> None:
         """Open every partition that is assigned: its last owner may have left records in the outbox."""

@@ -123,12 +123,12 @@ class Embed(Intake):
             return {}
         try:
             rows = await self._in_thread(loaded.embedder.embed, np.stack(tensors))
-        except EmbedError as error:
+        except (EmbedError, ValueError) as error:
             return await self._halved(file, kept, error)
         return {i: row for (i, _), row in zip(kept, rows, strict=True)}
 
     async def _halved(
-        self, file: ModelFile, items: list[tuple[int, Waiting]], error: EmbedError
+        self, file: ModelFile, items: list[tuple[int, Waiting]], error: EmbedError | ValueError
     ) -> dict[int, NDArray[np.float32]]:
         """A batch the model failed on is tried in halves (memory); a single input that fails is buried."""
         if len(items) == 1:
@@ -151,7 +151,7 @@ class Embed(Intake):
                 ),
             )  # fmt: skip
         try:
-            return decode_tensor(value, sample.dtype, sample.shape, embedder.input_shape)
+            return as_taken(decode_tensor(value, sample.dtype, sample.shape, embedder.input_shape), embedder.dtype)
         except ValueError as error:
             raise BadInput(f"sampled input {sample.inference_id!r}: {error}") from None
 
@@ -189,6 +189,18 @@ class Embed(Intake):
 
     async def _in_thread(self, call: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
+
+
+def as_taken(tensor: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """One input in the type that the model takes, so that no input decides the type of a batch.
+
+    Raises ValueError where that would change the values.
+    """
+    if not np.can_cast(tensor.dtype, dtype, "same_kind"):
+        raise ValueError(
+            f"input is {tensor.dtype}, the model takes {dtype}: send {dtype} or a type that converts to it"
+        )
+    return tensor.astype(dtype, copy=False)
 
 
 def _content(file: ModelFile, prefixes: tuple[str, ...]) -> bytes:

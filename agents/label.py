@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from bestbefore_client.sampling import u64
@@ -15,10 +15,12 @@ from streams.intake import Intake
 from streams.lane import Lane
 from streams.records import LabelEvent, decode_label, time_us
 from streams.store_rows import LabelRow, Prediction
-from streams.topics import LABELS
+from streams.topics import INFERENCE, LABELS
 
 MAX_WAITING = 500
 VALUE_TOLERANCE = 1e-9
+STORED_AFTER = 2.0  # seconds within which predictions that were read are in the store: lanes settle once a second
+SKEW_US, AGE_US = 300_000_000, 400 * 86_400_000_000  # credible times around the broker's stamp, unless settings say so
 
 
 class Unmatched(BadRecord):
@@ -54,39 +56,85 @@ class Label(Intake):
             if not waiting:
                 return
             fresh = await self.runtime.stored(self.runtime.store.add_labels, [_row(s) for s in waiting])
-            found = await self._predictions([s.event[0] for s, new in zip(waiting, fresh, strict=True) if new])
+            firsts = [s for s, new in zip(waiting, fresh, strict=True) if new]
+            found = await self._predictions(lane, firsts)
             joined: list[Labelled] = []
-            for stamped, new in zip(waiting, fresh, strict=True):
-                label, message = stamped.event
-                matches = [p for p in found.get(label.inference_id, []) if about(label, p)] if new else []
-                joined += [labelled(stamped, p) for p in matches]
-                if new and not matches and self._expected(label):
-                    lane.bury(message, Unmatched(_why(label)), self.name)
-            last = waiting[-1].offset
-            await lane.add(outcome_batch(joined, last))
+            unmatched: list[Stamped] = []
+            skew, age = (self.runtime.settings.us(name) for name in ("clock_skew", "oldest_event"))
+            for stamped in firsts:
+                label = stamped.event[0]
+                matches = [p for p in found.get(label.inference_id, []) if about(label, p)]
+                joined += [labelled(stamped, p, skew, age) for p in matches]
+                if not matches and self._sampled(label.inference_id):
+                    unmatched.append(stamped)
+            await self._bury(lane, unmatched)
+            await lane.add(outcome_batch(joined, waiting[-1].offset))
 
-    async def _predictions(self, labels: Iterable[LabelEvent]) -> dict[str, list[Prediction]]:
-        """The kept predictions; those that must come but have not yet are waited for, up to `label_patience`."""
-        wanted = {label.inference_id for label in labels}
-        expected = {name for name in wanted if self._sampled(name)}
-        deadline = time.monotonic() + self.runtime.settings.seconds("label_patience")
+    async def _bury(self, lane: Lane, unmatched: list[Stamped]) -> None:
+        """To the dead letters. The labels give their places back first, or none that is replayed would ever count."""
+        if unmatched:
+            await self.runtime.stored(self.runtime.store.release_labels, [_row(s) for s in unmatched])
+        for stamped in unmatched:
+            label, message = stamped.event
+            lane.bury(message, Unmatched(_why(label)), self.name)
+
+    async def _predictions(self, lane: Lane, waiting: Sequence[Stamped]) -> dict[str, list[Prediction]]:
+        """The kept predictions. One that must come but has not yet is waited for in two cases, and no longer:
+
+        - for `label_patience` since the broker received the label, or since this worker began with the partition:
+          what is older had its time, so a backlog of labels flows although some of them never find theirs;
+        - until this worker has read the inferences that lay at the broker when it first looked, and stored them, but
+          at most for `label_patience`: after a pause labels may be read before their predictions.
+        """
+        wanted = {s.event[0].inference_id for s in waiting}
+        patience = self._patience(lane, [s for s in waiting if self._sampled(s.event[0].inference_id)])
+        catching_up = self._catching_up()
         found: dict[str, list[Prediction]] = {}
         pause = 0.05
         while wanted:
+            still = catching_up()  # before looking: what comes in between is seen the next time
             found |= await self.runtime.stored(self.runtime.store.find_predictions, sorted(wanted - found.keys()))
-            if not expected - found.keys() or time.monotonic() > deadline:
+            missing = patience.keys() - found.keys()
+            if not missing or (not still and time.monotonic() > max(patience[name] for name in missing)):
                 break
             self.runtime.watchdog.progress()
             await asyncio.sleep(pause)
             pause = min(2 * pause, 1.0)
         return found
 
+    def _patience(self, lane: Lane, expected: Sequence[Stamped]) -> dict[str, float]:
+        """Until when each id is waited for because its label is new, on the monotonic clock."""
+        patience, now, now_us = (
+            self.runtime.settings.seconds("label_patience"),
+            time.monotonic(),
+            time.time_ns() // 1000,
+        )
+        until: dict[str, float] = {}
+        for stamped in expected:
+            name, age = stamped.event[0].inference_id, max(now_us - stamped.received, 0) / 1e6
+            until[name] = max(until.get(name, 0.0), max(now - age, lane.opened) + patience)
+        return until
+
+    def _catching_up(self) -> Callable[[], bool]:
+        """Whether inferences that are at the broker now may still be on their way into the store."""
+        runtime, topic = self.runtime, self.runtime.settings.topic(INFERENCE)
+        ends = {tp: runtime.app.consumer.highwater(tp) for tp in runtime.processed if tp.topic == topic}
+        limit = time.monotonic() + runtime.settings.seconds("label_patience")
+        stored_by = 0.0
+
+        def still() -> bool:
+            nonlocal stored_by
+            now = time.monotonic()
+            # A partition that was lost in the meantime is no longer waited for.
+            if any(runtime.processed.get(tp, end) < end for tp, end in ends.items()):
+                stored_by = now + STORED_AFTER
+            return now < min(stored_by, limit)
+
+        return still
+
     def _sampled(self, inference_id: str) -> bool:
         rate = self.runtime.settings.keep_rate
         return rate > 0 and u64(inference_id) <= int(threshold(rate))
-
-    def _expected(self, label: LabelEvent) -> bool:
-        return self._sampled(label.inference_id)
 
 
 def _row(stamped: Stamped) -> LabelRow:
@@ -112,17 +160,20 @@ def about(label: LabelEvent, prediction: Prediction) -> bool:
     return label.model in (None, prediction.model) and label.version in (None, prediction.version)
 
 
-def labelled(stamped: Stamped, prediction: Prediction) -> Labelled:
-    """A label joined with one prediction."""
+def labelled(stamped: Stamped, prediction: Prediction, skew_us: int = SKEW_US, age_us: int = AGE_US) -> Labelled:
+    """A label joined with one prediction, in whose window it counts, whatever the labeller's clock says.
+
+    A prediction's time is absurd when it lies more than `skew_us` ahead of the broker's stamp of the label, or more
+    than `age_us` before it; the stamp stands in for it then.
+    """
     label, _ = stamped.event
-    when = time_us(label.time)
+    credible = -age_us <= prediction.time_us - stamped.received <= skew_us
     confidence = prediction.confidence
     return Labelled(
         subject=Subject(prediction.model, prediction.version, prediction.segment),
         offset=stamped.offset,
-        time=when,
-        # A prediction cannot be younger than its label; a sender's absurd clock ends here.
-        event_time=min(prediction.time_us, when),
+        time=time_us(label.time),
+        event_time=prediction.time_us if credible else stamped.received,
         received=stamped.received,
         correct=_correct(label, prediction),
         truth=label.label,
@@ -133,6 +184,8 @@ def labelled(stamped: Stamped, prediction: Prediction) -> Labelled:
 
 
 def _correct(label: LabelEvent, prediction: Prediction) -> bool:
+    if prediction.extra and prediction.extra.get("failed"):
+        return False  # no answer is no right answer, whatever the label says
     if label.correct is not None:
         return label.correct
     if label.label is not None:

@@ -180,14 +180,16 @@ def topics_check(ctx: click.Context) -> Any:
 @click.pass_context
 def register(ctx: click.Context, folder: Path) -> None:
     """Check a folder of descriptors and make it the reference of its model version for all workers."""
+    from infra.registering import outlasting, require_same_windows  # noqa: PLC0415 -- as above
     from streams.descriptor_files import load_reference  # noqa: PLC0415 -- as above
     from streams.registry import encode_reference  # noqa: PLC0415 -- as above
 
-    reference = load_reference(folder)
-    changed = _store(ctx).register(reference.model, reference.version, reference.digest, encode_reference(reference))
+    reference, store = load_reference(folder), _store(ctx)
+    require_same_windows(store, reference)
+    changed = store.register(reference.model, reference.version, reference.digest, encode_reference(reference))
     state = "registered" if changed else "was registered already"
     click.echo(f"{reference.model} {reference.version} {state} (digest {reference.digest[:12]})")
-    for line in show.lacking(reference):
+    for line in [*show.lacking(reference), *outlasting(reference)]:
         click.echo(f"  note: {line}")
 
 

@@ -23,13 +23,12 @@ from models.policy import PolicyState, Terms, Trigger, decide, forecast_fields, 
 from models.profile import UNIT, WEIGHT, Profile
 from models.quality import Estimate
 from models.reference import Reference
-from models.verdicts import Verdict, distribution_verdicts
+from models.verdicts import Verdict, distribution_verdicts, quality_verdict, without_threshold
 from models.window_book import NEVER
 
 FORMAT = 1
 NAMESPACE = uuid.UUID("5b0e6a0e-93e6-5c3e-8a36-0f1d2a7c9b11")
 CONFIRM = 2  # windows that must agree before a mismatch opens, and before it is resolved
-QUALITY = "quality-and-time-to-threshold"
 
 
 class Note(msgspec.Struct, frozen=True, kw_only=True):
@@ -137,7 +136,7 @@ def _window(state: State, subject: Subject, reference: Reference, tick: Tick) ->
     end = tick.start + reference.window_us
     evidence = remember(state.ring, tick.start, tick.profile)
     estimate, passage = _forecast(state, subject, reference, tick.start)
-    verdicts = [*_distributions(state, reference, tick), _quality_verdict(reference, estimate)]
+    verdicts = [*_distributions(state, reference, tick), quality_verdict(reference, estimate)]
     mismatches = _watch(state, subject, reference, tick.start, verdicts)
     notes = [*mismatches]
     trigger = _decision(state, subject, reference, end, estimate, passage)
@@ -169,15 +168,15 @@ def _window(state: State, subject: Subject, reference: Reference, tick: Tick) ->
 def _forecast(state: State, subject: Subject, reference: Reference, start: int) -> tuple[Estimate, Passage | None]:
     if not reference.registered:
         reason = f"no descriptor is registered for {subject.model} {subject.version}; run `bestbefore register DIR`"
-        return Estimate(metric=reference.metric, basis="none", reason=reason), None
+        return Estimate(basis="none", reason=reason), None
     known = [e for e in state.ring if e.start <= start]
     filtered = filter_quality(readings(known, reference))
-    estimate = current_quality(filtered, reference.metric)
+    estimate = current_quality(filtered)
     if estimate.estimate is None:
         own = known[-1].label_free(reference) if known else estimate
         estimate = msgspec.structs.replace(estimate, reason=own.reason or estimate.reason)
     if reference.threshold is None:
-        return estimate, Passage(threshold=0.0, reason="no threshold is declared in trained_model.algorithm_metrics")
+        return estimate, Passage(threshold=0.0, reason=without_threshold(reference))
     seed = zlib.crc32("\x00".join((*subject, str(start))).encode())
     lead = reference.lead_time_us / reference.window_us
     return estimate, first_passage(filtered, reference.threshold, lead=lead, seed=seed)
@@ -209,21 +208,6 @@ def _decision(
         open_mismatches=ids,
     )  # fmt: skip
     return trigger
-
-
-def _quality_verdict(reference: Reference, estimate: Estimate) -> Verdict:
-    if reference.threshold is None or estimate.estimate is None or estimate.high is None:
-        reason = estimate.reason or "no threshold is declared in trained_model.algorithm_metrics"
-        return Verdict(check=QUALITY, verdict="unknown", reason=reason, severity="critical")
-    below = estimate.high < reference.threshold
-    message = (
-        f"{reference.metric} is {estimate.estimate:.3f} (90% interval {estimate.low:.3f} to {estimate.high:.3f}, "
-        f"{estimate.basis}), below the declared {reference.threshold}"
-    )
-    return Verdict(
-        check=QUALITY, verdict="mismatch" if below else "ok", field=reference.metric, severity="critical",
-        left=reference.threshold, right=_rounded(estimate.estimate), message=message if below else "",
-    )  # fmt: skip
 
 
 # -- drift and mismatches ------------------------------------------------------------------------------------
@@ -262,7 +246,10 @@ def _streams(verdicts: list[Verdict], block: Profile) -> dict[str, float]:
 
 
 def _watch(state: State, subject: Subject, reference: Reference, start: int, verdicts: list[Verdict]) -> list[Note]:
-    """Open a mismatch after CONFIRM windows that show it, resolve it after CONFIRM windows that do not."""
+    """Open a mismatch after CONFIRM windows that show it, resolve it after CONFIRM windows that do not.
+
+    What is unknown does neither: an open mismatch stays until there is evidence that it is gone.
+    """
     notes = []
     for verdict in verdicts:
         if verdict.verdict == "unknown":

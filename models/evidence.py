@@ -11,6 +11,7 @@ from models.forecast import MEMORY, Reading, reading
 from models.profile import UNIT, WEIGHT, Profile
 from models.quality import Estimate, audited, label_free
 from models.reference import Reference
+from models.verdicts import effective
 
 AUDIT_BLOCK = 20  # labels that make a reading; fewer are joined with those of the following windows
 
@@ -31,6 +32,9 @@ class Evidence(msgspec.Struct):
     audit_weight: int = 0
     audit_correct: int = 0
     audit_squared: int = 0
+    failed: int = 0
+    abstained: int = 0
+    weight_squared: int = 0
 
     def add(self, profile: Profile) -> None:
         """Add what a profile of this window says."""
@@ -49,6 +53,9 @@ class Evidence(msgspec.Struct):
         self.audit_weight += counts.get("audit.weight", 0)
         self.audit_correct += counts.get("audit.weight_correct", 0)
         self.audit_squared += counts.get("audit.weight_squared", 0)
+        self.failed += counts.get("failed", 0)
+        self.abstained += counts.get("abstained", 0)
+        self.weight_squared += counts.get("weight_squared", 0)
 
     def join(self, other: "Evidence") -> "Evidence":
         """Both windows as one block that ends with `other`."""
@@ -56,16 +63,19 @@ class Evidence(msgspec.Struct):
         return Evidence(other.start, *(getattr(self, n) + getattr(other, n) for n in names))
 
     def label_free(self, reference: Reference) -> Estimate:
-        """The estimate from confidences; sampled events weigh 1 / probability."""
+        """The estimate from confidences; sampled events weigh 1 / probability.
+
+        Without scores there is none, unless every event failed or abstained: an outage needs no scores to be wrong.
+        """
         if not self.weight:
             return Estimate(n=0, reason="no predictions in this window")
-        if not self.scored:
+        if not self.scored and self.failed + self.abstained < self.n:
             return Estimate(n=self.n, reason="the events carry no usable scores")
-        unit = self.n / (self.weight / WEIGHT)  # shares by weight, noise by the number of events
-        failed = (self.weight - self.scored) / WEIGHT * unit
-        return label_free(
-            self.n, self.confidence / UNIT * unit, self.above / UNIT * unit, failed, reference.calibration
-        )
+        n = effective(self.n, self.weight, self.weight_squared)
+        unit = n / (self.weight / WEIGHT)  # shares by weight, noise by the number of events the weights leave
+        failed = (self.weight - self.scored) / WEIGHT * unit if self.scored else n
+        found = label_free(n, self.confidence / UNIT * unit, self.above / UNIT * unit, failed, reference.calibration)
+        return found if n == self.n else msgspec.structs.replace(found, n=self.n, n_effective=n)
 
     def duplicate_rate(self) -> float | None:
         """Share of events whose id had come before in the same partition and window; None where no id was sampled."""
@@ -111,6 +121,8 @@ def readings(ring: Sequence[Evidence], reference: Reference) -> list[Reading]:
     audits = {b.start // length: b.audited() for b in blocks(ring, AUDIT_BLOCK, "audits")}
     last = {ring[-1].start // length} if ring else set()
     nothing = Estimate(reason="nothing in this window")
+    # The filter tells sampling noise from bias by n, so it must see what the weights leave of it.
+    noisy = {w: msgspec.structs.replace(e, n=e.n_effective or e.n) for w, e in free.items()}
     return [
-        reading(w, audits.get(w, nothing), free.get(w, nothing)) for w in sorted(free.keys() | audits.keys() | last)
+        reading(w, audits.get(w, nothing), noisy.get(w, nothing)) for w in sorted(free.keys() | audits.keys() | last)
     ]

@@ -5,6 +5,7 @@ the same bits. Reals are therefore added in fixed point: WEIGHT for shares of an
 A profile is mergeable (`merge`), so windows can be joined and partitions added up.
 """
 
+import hashlib
 import zlib
 from typing import Any, Self
 
@@ -20,6 +21,9 @@ from models.reference import GENERIC_EDGES, EmbeddingReference, Reference
 WEIGHT = 1 << 16  # fixed point of weights: an event sampled with probability 1 adds WEIGHT
 UNIT = 1 << 16  # fixed point of standardised values and confidences
 MAX_FEATURES, MAX_CATEGORIES = 200, 256
+MAX_NAME_BYTES, KEPT_NAME_BYTES = 100, 60  # longer names of features and categories become a prefix and a digest
+MAX_BYTES = 2 << 20  # of a packed profile; brokers take messages of a few MB
+MAX_COUNT = 1 << 62  # msgpack ends at 2^64, the tables of a database at 2^63
 ID_SAMPLE, MAX_IDS = 64, 10_000
 OTHER, MISSING = "__other__", "__missing__"  # categories beyond the bound, and rows without one
 FORMAT = 1
@@ -72,6 +76,7 @@ class Profile:
         self.count("n", len(rows))
         weight = None if rows.weight is None else np.rint(rows.weight * WEIGHT).astype(np.int64)
         self.count("weight", len(rows) * WEIGHT if weight is None else int(weight.sum()))
+        self.count("weight_squared", _squares(rows.weight, len(rows)))
         for name in ("failed", "abstained", "capped"):
             flags = getattr(rows, name)
             if flags is not None:
@@ -79,7 +84,7 @@ class Profile:
         self._add_ids(rows)
         self._add_numeric(rows, weight, reference)
         for name, column in rows.categorical.items():
-            self._add_categories(f"feature.{name}", column, weight)
+            self._add_categories(f"feature.{short_name(name)}", column, weight)
         self._drop_features()
         self._add_values("latency_ms", rows.latency_ms, LATENCY_EDGES, weight)
         self._add_outputs(rows, weight, reference)
@@ -133,8 +138,9 @@ class Profile:
         z = grid.standardised(values)
         moments = np.stack((_fixed(z, weight), _fixed(z * z, weight)), axis=1)
         for i, name in enumerate(names):
-            self._into(self.histograms, f"feature.{name}", counts[grid.starts[i] : grid.starts[i + 1]])
-            self._into(self.sums, f"feature.{name}", moments[i])
+            key = f"feature.{short_name(name)}"
+            self._into(self.histograms, key, counts[grid.starts[i] : grid.starts[i + 1]])
+            self._into(self.sums, key, moments[i])
 
     def _add_outputs(self, rows: Inferences, weight: Ints | None, reference: Reference) -> None:
         if rows.label is not None:
@@ -164,6 +170,7 @@ class Profile:
             self.count("capped", int(rows.capped.sum()))
         weight = None if rows.weight is None else np.rint(rows.weight * WEIGHT).astype(np.int64)
         self.count("input_weight", len(rows) * WEIGHT if weight is None else int(weight.sum()))
+        self.count("input_weight_squared", _squares(rows.weight, len(rows)))
         known = reference.embedding
         if known is None or len(known.mean) != rows.embedding.shape[1]:
             self.count("embedding_without_reference", len(rows))
@@ -222,7 +229,7 @@ class Profile:
             totals = totals * WEIGHT
         for value, total in zip((*column.values, None), totals.tolist(), strict=True):
             if total:
-                key = MISSING if value is None else value
+                key = MISSING if value is None else short_name(value)
                 table[key] = table.get(key, 0) + total
         _bound(table)
 
@@ -244,10 +251,13 @@ class Profile:
         return self
 
     def encode(self) -> dict[str, Any]:
-        """Plain builtins for msgpack: arrays as little-endian int64 bytes."""
+        """Plain builtins for msgpack: arrays as little-endian int64 bytes. Counts end at MAX_COUNT (`saturated`)."""
+        counts = {name: min(value, MAX_COUNT) for name, value in self.counts.items()}
+        if over := sum(value > MAX_COUNT for value in self.counts.values()):
+            counts["saturated"] = counts.get("saturated", 0) + over
         return {
             "format": FORMAT,
-            "counts": self.counts,
+            "counts": counts,
             "histograms": {k: v.astype("<i8").tobytes() for k, v in self.histograms.items()},
             "sums": {k: v.astype("<i8").tobytes() for k, v in self.sums.items()},
             "categories": self.categories,
@@ -266,8 +276,26 @@ class Profile:
         return profile
 
     def pack(self) -> bytes:
-        """The profile as msgpack bytes."""
-        return msgspec.msgpack.encode(self.encode())
+        """The profile as msgpack bytes, with the largest tables of categories added up where MAX_BYTES ask for it."""
+        body = msgspec.msgpack.encode(self.encode())
+        return body if len(body) <= MAX_BYTES else msgspec.msgpack.encode(self._lighter(len(body) - MAX_BYTES))
+
+    def _lighter(self, excess: int) -> dict[str, Any]:
+        """`encode`, with categorical features reduced to their total until `excess` bytes are saved."""
+        body, beyond = self.encode(), 0
+        tables = body["categories"] = dict(self.categories)
+        features = [name for name in tables if name.startswith("feature.")]
+        sizes = {name: len(msgspec.msgpack.encode(tables[name])) for name in features}
+        for name in sorted(features, key=lambda n: (sizes[n], _rank(n)), reverse=True):
+            if excess <= 0:
+                break
+            kept = {k: v for k, v in tables[name].items() if k == MISSING}
+            moved = sum(tables[name].values()) - sum(kept.values())
+            beyond += moved - tables[name].get(OTHER, 0)
+            tables[name] = kept | {OTHER: moved}
+            excess -= sizes[name] - len(msgspec.msgpack.encode(tables[name]))
+        body["counts"]["values_beyond_bound"] = min(body["counts"].get("values_beyond_bound", 0) + beyond, MAX_COUNT)
+        return body
 
     @classmethod
     def unpack(cls, body: bytes) -> "Profile":
@@ -295,8 +323,23 @@ def _fixed(values: NDArray[Any], weight: Ints | None) -> Any:
     return np.rint(values * (weight * (UNIT / WEIGHT))).astype(np.int64).sum(axis=-1)
 
 
+def _squares(weight: Floats | None, rows: int) -> int:
+    """Sum of squared weights in units of WEIGHT, added as integers; weights up to 1e4 leave room for a million rows."""
+    return rows * WEIGHT if weight is None else int(np.rint(weight**2 * WEIGHT).astype(np.int64).sum())
+
+
 def _or_false(flags: NDArray[np.bool_] | None, size: int) -> NDArray[np.bool_]:
     return np.zeros(size, np.bool_) if flags is None else flags
+
+
+def short_name(name: str) -> str:
+    """`name`, or, where it takes more than MAX_NAME_BYTES as UTF-8, its beginning and a digest of the whole."""
+    if len(name) * 4 <= MAX_NAME_BYTES:
+        return name
+    raw = name.encode("utf-8", "surrogatepass")
+    if len(raw) <= MAX_NAME_BYTES:
+        return name
+    return f"{raw[:KEPT_NAME_BYTES].decode('utf-8', 'ignore')}…{hashlib.sha256(raw).hexdigest()[:16]}"
 
 
 def _rank(name: str) -> tuple[int, str]:

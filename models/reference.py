@@ -71,7 +71,7 @@ class Reference(msgspec.Struct, frozen=True):
     window_us: int = DAY_US // 24
     lateness_us: int = DAY_US // 288
     lead_time_us: int = 3 * DAY_US
-    metric: str = "accuracy"
+    metric: str = "accuracy"  # as declared; only accuracy is assessed, so only its threshold is kept
     threshold: float | None = None
     cost_retrain: float = 1.0
     cost_degraded_per_day: float = 1.0
@@ -114,8 +114,8 @@ def compile_reference(descriptors: Mapping[str, Mapping[str, Any]], digest: str 
         window_us=_duration(system, "window", DAY_US // 24),
         lateness_us=_duration(system, "lateness", DAY_US // 288),
         lead_time_us=_duration(system, "lead_time", 3 * DAY_US),
-        metric=str(metric.get("metric", "accuracy")).lower(),
-        threshold=_fraction(metric.get("threshold")),
+        metric=_metric_name(metric),
+        threshold=_fraction(metric.get("threshold")) if _metric_name(metric) == "accuracy" else None,
         cost_retrain=float(system.get("cost_retrain", 1.0)),
         cost_degraded_per_day=float(system.get("cost_degraded_per_day", 1.0)),
         minimum_n=int(_own(descriptors, "trained_model").get("minimum_n", 50)),
@@ -161,10 +161,19 @@ def _quality_metric(model: Mapping[str, Any]) -> Mapping[str, Any]:
     return next((m for m in metrics if str(m.get("metric", "")).lower() == "accuracy"), metrics[0] if metrics else {})
 
 
+def _metric_name(metric: Mapping[str, Any]) -> str:
+    return str(metric.get("metric", "accuracy")).lower()
+
+
 def _fraction(value: object) -> float | None:
     """0.85 and 85 (percent) are the same threshold; accuracy is a share."""
-    if not isinstance(value, int | float):
+    if value is None:
         return None
+    path = "trained_model.algorithm_metrics.threshold"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{path}: expected a number such as 0.85, found {value!r}")
+    if not 0 <= value <= 100:
+        raise ValueError(f"{path}: accuracy is a share from 0 to 1 or a percentage up to 100, found {value!r}")
     return float(value) / 100 if value > 1 else float(value)
 
 

@@ -1,9 +1,11 @@
 """Is what a window shows still what was declared? Thin first forms of the distribution checks.
 
 Two things must hold for a mismatch: the distance is above what sampling noise reaches (significance), and the lower
-end of its interval is above a tolerance (effect). No evidence is `unknown` with the reason, never `ok`.
+end of its interval is above a tolerance (effect). No evidence is `unknown` with the reason, never `ok`; nor is `ok`
+what a check says that could not have fired.
 """
 
+import math
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -11,11 +13,15 @@ import msgspec
 import numpy as np
 
 from models.distance import Distance, jensen_shannon
-from models.profile import UNIT, WEIGHT, Profile
+from models.profile import MISSING, UNIT, WEIGHT, Profile
+from models.quality import Estimate
 from models.reference import CategoricalFeature, NumericFeature, Reference
 
 TOLERANCE = 0.02  # nats of Jensen-Shannon divergence; a shift of a normal by 0.4 sd
 ALPHA = 0.001
+LARGEST = math.log(2)  # nats; no two distributions are further apart
+ENOUGH_INPUTS = 20  # embeddings are sampled, so fewer of them than of events must do
+QUALITY = "quality-and-time-to-threshold"
 Outcome = Literal["ok", "mismatch", "unknown"]
 
 
@@ -48,17 +54,17 @@ def _features(profile: Profile, reference: Reference) -> Iterator[Verdict]:
         counts = profile.histograms.get(f"feature.{name}")
         if not feature.shares:
             yield Verdict(check=check, field=name, verdict="unknown", reason="no reference quantiles are declared")
-        elif counts is None or counts[:-2].sum() == 0:
+        elif counts is None:
             yield Verdict(check=check, field=name, verdict="unknown", reason="the events do not carry it")
+        elif counts[:-2].sum() == 0:
+            yield Verdict(check=check, field=name, verdict="unknown", reason="it is missing in every event")
         else:
             distance = _compare(counts[:-2], np.array(feature.shares), feature.n, profile)
-            yield _judged(check, name, distance, _mean(profile, name, feature), feature.mean, feature.unit)
+            verdict = _judged(check, name, distance, _mean(profile, name, feature), feature.mean, feature.unit)
+            yield _believed(verdict, distance, feature.n, reference.minimum_n)
     for name, category in sorted(reference.categorical.items()):
         table = profile.categories.get(f"feature.{name}")
-        if not table or not category.shares:
-            yield Verdict(check=check, field=name, verdict="unknown", reason="the events do not carry it")
-        else:
-            yield _judged(check, name, *_compare_categories(table, category, profile))
+        yield _category(check, name, table, category, profile, reference.minimum_n)
 
 
 def _predictions(profile: Profile, reference: Reference) -> Verdict:
@@ -68,8 +74,21 @@ def _predictions(profile: Profile, reference: Reference) -> Verdict:
         return Verdict(check=check, verdict="unknown", reason="training_data.bestbefore.classes is not declared")
     if not table:
         return Verdict(check=check, verdict="unknown", reason="the events carry no predicted label")
-    expected = CategoricalFeature(shares=_predicted_shares(reference), n=max(reference.n, 1))
-    return _judged(check, "label", *_compare_categories(table, expected, profile))
+    expected = CategoricalFeature(shares=_predicted_shares(reference), n=reference.n)
+    return _category(check, "label", table, expected, profile, reference.minimum_n)
+
+
+def _category(
+    check: str, field: str, table: dict[str, int] | None, category: CategoricalFeature, profile: Profile, enough: int
+) -> Verdict:
+    if not category.shares:
+        return Verdict(check=check, field=field, verdict="unknown", reason="no categories are declared")
+    if not table:
+        return Verdict(check=check, field=field, verdict="unknown", reason="the events do not carry it")
+    if not any(count for name, count in table.items() if name != MISSING):
+        return Verdict(check=check, field=field, verdict="unknown", reason="it is missing in every event")
+    distance, now, declared = _compare_categories(table, category, profile)
+    return _believed(_judged(check, field, distance, now, declared), distance, category.n, enough)
 
 
 def _predicted_shares(reference: Reference) -> dict[str, float]:
@@ -93,28 +112,38 @@ def _embedding(profile: Profile, reference: Reference) -> Verdict:
         reason = f"{failed} sampled inputs could not be embedded" if failed else "no sampled inputs in this window"
         return Verdict(check=check, verdict="unknown", reason=reason)
     known = reference.embedding
-    n = profile.counts.get("n_input", 0)
-    distance = jensen_shannon(counts, np.array(known.shares), n=n, m=max(known.n, 1), alpha=ALPHA)
+    distance = _compare(counts, np.array(known.shares), known.n, profile, of="n_input", weight="input_weight")
     far = float(counts[-1] / counts.sum())
-    return _judged(check, "embedding", distance, far, known.shares[-1], "share beyond the reference's 99% distance")
+    unit = "share beyond the reference's 99% distance"
+    verdict = _judged(check, "embedding", distance, far, known.shares[-1], unit)
+    return _believed(verdict, distance, known.n, min(reference.minimum_n, ENOUGH_INPUTS))
 
 
-def _compare(counts: np.ndarray, shares: np.ndarray, m: int, profile: Profile) -> Distance:
-    # Weighted events: as many observations as events, spread as the weights say.
+def _compare(
+    counts: np.ndarray, shares: np.ndarray, m: int, profile: Profile, *, of: str = "n", weight: str = "weight"
+) -> Distance:
+    total = profile.counts.get(weight, 0)
     seen = float(counts.sum()) / WEIGHT
-    n = profile.n * seen / max(profile.counts.get("weight", 0) / WEIGHT, 1e-9)
+    n = effective(profile.counts.get(of, 0), total, profile.counts.get(f"{weight}_squared", 0))
+    n = n * seen / max(total / WEIGHT, 1e-9)
     return jensen_shannon(counts, shares, n=max(n, 1.0), m=max(m, 1), alpha=ALPHA)
+
+
+def effective(n: int, weight: int, squared: int) -> float:
+    """What unequal weights leave of `n` observations: Kish's (sum w)^2 / sum w^2, both sums in units of WEIGHT.
+
+    Equal weights leave all of them, and so does an unknown sum of squares. Source: Kish 1965, Survey Sampling, 8.2.
+    """
+    return min(n, weight * weight / (squared * WEIGHT)) if squared else n
 
 
 def _compare_categories(
     table: dict[str, int], category: CategoricalFeature, profile: Profile
 ) -> tuple[Distance, dict[str, float], dict[str, float]]:
-    present = {name: count for name, count in table.items() if name != "__missing__"}
+    present = {name: count for name, count in table.items() if name != MISSING}
     names = sorted({*present, *category.shares})
     counts = np.array([present.get(name, 0) for name in names], dtype=np.float64)
     shares = np.array([category.shares.get(name, 0.0) for name in names])
-    if counts.sum() == 0:
-        counts = counts + 1.0
     now = {name: round(float(c / counts.sum()), 4) for name, c in zip(names, counts, strict=True)}
     distance = _compare(counts, shares, category.n, profile)
     return distance, now, {k: round(v, 4) for k, v in category.shares.items()}
@@ -145,6 +174,55 @@ def _judged(check: str, field: str, distance: Distance, now: Any, declared: Any,
         check=check, verdict="mismatch" if shifted else "ok", field=field, left=declared, right=now,
         distance=distance, message=message, severity="warning",
     )  # fmt: skip
+
+
+def _believed(verdict: Verdict, distance: Distance, m: int, enough: int) -> Verdict:
+    """The verdict, or `unknown` where too few values are behind it or no shift at all could exceed their noise."""
+    reason = None
+    if round(distance.n) < enough:
+        reason = f"{distance.n:.4g} observed values in effect, {enough} are needed"
+    elif distance.threshold > LARGEST:
+        reason = _too_noisy(distance, max(m, 1))
+    return verdict if reason is None else Verdict(
+        check=verdict.check, verdict="unknown", field=verdict.field, reason=reason
+    )  # fmt: skip
+
+
+def _too_noisy(distance: Distance, m: int) -> str:
+    # The noise level goes with 1/n + 1/m, so this is the harmonic half size at which a total change would show.
+    least = distance.threshold / LARGEST * distance.n * m / (distance.n + m)
+    told = f"{distance.n:.4g} observed values against {m} of the reference show no shift above their noise"
+    if m <= least:
+        return f"{told}; a reference n above {math.ceil(least)} is needed"
+    return f"{told}; {math.ceil(least * m / (m - least))} observed values are needed"
+
+
+def quality_verdict(reference: Reference, estimate: Estimate) -> Verdict:
+    """Is the accuracy above the declared threshold? Only an interval that lies on one side of it says so."""
+    threshold = reference.threshold
+    if threshold is None:
+        reason = estimate.reason or without_threshold(reference)
+        return Verdict(check=QUALITY, verdict="unknown", reason=reason, severity="critical")
+    if estimate.estimate is None or estimate.low is None or estimate.high is None:
+        reason = estimate.reason or "there is no estimate with an interval"
+        return Verdict(check=QUALITY, verdict="unknown", reason=reason, severity="critical")
+    interval = f"90% interval {estimate.low:.3f} to {estimate.high:.3f}"
+    outcome: Outcome = "mismatch" if estimate.high < threshold else "ok" if estimate.low >= threshold else "unknown"
+    below = (
+        f"{reference.metric} is {estimate.estimate:.3f} ({interval}, {estimate.basis}), below the declared {threshold}"
+    )
+    return Verdict(
+        check=QUALITY, verdict=outcome, field=reference.metric, severity="critical", left=threshold,
+        right=float(f"{estimate.estimate:.6g}"), message=below if outcome == "mismatch" else "",
+        reason=f"the {interval} includes the threshold {threshold}" if outcome == "unknown" else "",
+    )  # fmt: skip
+
+
+def without_threshold(reference: Reference) -> str:
+    """Why there is no threshold to compare with."""
+    if reference.metric != "accuracy":
+        return f"only accuracy is assessed, trained_model.algorithm_metrics declares {reference.metric}"
+    return "no threshold is declared in trained_model.algorithm_metrics"
 
 
 def _told(now: Any, declared: Any, unit: str) -> str:

@@ -216,6 +216,8 @@ class WindowBook:
             told = self._told.get(subject)
             if told is not None and passed <= told:
                 continue
+            if self._seen[subject] == NEVER:
+                self._seen[subject] = mark  # it was expected before anything came: its absence begins now
             retired = mark - self._seen[subject] >= RETIRE_AFTER * length
             self._told[subject] = passed
             if retired:
@@ -292,12 +294,12 @@ def _one_window(rows: Rows, length: int, closed: int) -> list[Run] | None:
 
 def _runs(rows: Rows, length: int, closed: Ints) -> Iterator[Run]:
     """The rows of each pair of event and arrival window; `closed` is the time that had passed before each row."""
-    own = rows.time // length * length
+    own = event = rows.time // length * length
+    if isinstance(rows, Outcomes):
+        event = rows.event_time // length * length
+        own = np.maximum(own, event)  # a label is not older than its inference, whatever the labeller's clock says
     late = own + length <= closed
     arrival = np.where(late, closed // length * length, own)
-    event = own
-    if isinstance(rows, Outcomes):  # a label is not older than its inference, whatever the senders' clocks say
-        event = np.minimum(rows.event_time, rows.time) // length * length
     pairs, which = np.unique(np.stack((event, arrival), axis=1), axis=0, return_inverse=True)
     which = which.reshape(-1)
     for i, (start, landed) in enumerate(pairs.tolist()):

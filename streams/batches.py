@@ -55,11 +55,12 @@ def frame_batch(decoded: Decoded, offset: int, received: int) -> Batch:
 
 
 def kept_of_frame(decoded: Decoded, rate: float) -> list[Prediction]:
-    """The predictions of a frame that are kept for late labels."""
+    """The live predictions of a frame that are kept for late labels; see `_unanswered` for those that failed."""
     rows = decoded.rows
     if rate <= 0 or rows.id_hash is None:
         return []
-    chosen = np.flatnonzero(rows.id_hash <= threshold(rate))
+    wanted = rows.id_hash <= threshold(rate)
+    chosen = np.flatnonzero(wanted if rows.live is None else wanted & rows.live)
     if not len(chosen):
         return []
     ids = decoded.table.column("id").take(chosen).to_pylist()
@@ -68,12 +69,12 @@ def kept_of_frame(decoded: Decoded, rate: float) -> list[Prediction]:
     confidence = _confidences(None if rows.scores is None else rows.scores[chosen], len(chosen))
     values = [None] * len(chosen) if rows.value is None else rows.value[chosen].tolist()
     times = rows.time[chosen].tolist()
-    kept = []
+    kept: list[Prediction] = []
     for subject, where in decoded.subjects:
         if subject.segment:
             continue
         mine = range(len(chosen)) if isinstance(where, slice) else np.flatnonzero(np.isin(chosen, where)).tolist()
-        kept += [
+        kept_here = [
             Prediction(
                 model=subject.model, version=subject.version, inference_id=ids[i],
                 segment=_segment_of(decoded, chosen[i]), time_us=times[i], label=labels[i], value=values[i],
@@ -81,7 +82,24 @@ def kept_of_frame(decoded: Decoded, rate: float) -> list[Prediction]:
             )
             for i in mine
         ]  # fmt: skip
+        unanswered = _none_of(rows, chosen[mine])
+        kept += [_unanswered(row) if none else row for row, none in zip(kept_here, unanswered, strict=True)]
     return kept
+
+
+def _none_of(rows: Inferences, chosen: NDArray[np.intp]) -> list[bool]:
+    """Which of these rows have no answer."""
+    none = np.zeros(len(chosen), dtype=np.bool_)
+    for flags in (rows.failed, rows.abstained):
+        if flags is not None:
+            none |= flags[chosen]
+    return none.tolist()
+
+
+def _unanswered(row: Prediction) -> Prediction:
+    """What is kept where the model failed or abstained: no output, and a mark by which a label counts it as wrong."""
+    extra = {**(row.extra or {}), "failed": True}
+    return msgspec.structs.replace(row, label=None, value=None, confidence=None, extra=extra)
 
 
 def _segment_of(decoded: Decoded, row: np.int64) -> str:
@@ -150,11 +168,19 @@ def _inferences(events: list[InferenceEvent], offset: Any, time: Any) -> Inferen
         label=_event_labels(events),
         value=_column([e.output.value if e.output else None for e in events]),
         latency_ms=_column([e.latency_ms for e in events]),
-        failed=_true([e.status >= 400 or _without_output(e) for e in events]),
+        failed=_true([_failed(e) for e in events]),
         abstained=_true([e.abstained for e in events]),
-        live=np.array([e.served in (None, "live") for e in events]),
+        live=np.array([_live(e) for e in events]),
         id_hash=np.array([u64(e.id) for e in events], dtype=np.uint64),
     )
+
+
+def _live(event: InferenceEvent) -> bool:
+    return event.served in (None, "live")
+
+
+def _failed(event: InferenceEvent) -> bool:
+    return event.status >= 400 or _without_output(event)
 
 
 def _without_output(event: InferenceEvent) -> bool:
@@ -227,18 +253,18 @@ def _true(flags: list[bool]) -> NDArray[np.bool_] | None:
 
 
 def kept_of_events(stamped: Sequence[Stamped], rate: float) -> list[Prediction]:
-    """The predictions of single events that are kept for late labels."""
+    """The live predictions of single events that are kept for late labels; see `_unanswered` for those that failed."""
     if rate <= 0:
         return []
     limit = int(threshold(rate))
-    return [_prediction(s.event, rate) for s in stamped if u64(s.event.id) <= limit]
+    return [_prediction(s.event, rate) for s in stamped if _live(s.event) and u64(s.event.id) <= limit]
 
 
 def _prediction(event: InferenceEvent, rate: float) -> Prediction:
     out = event.output
     scores = list(out.scores.values()) if out and out.scores else []
     extra = {k: v for k in RESERVED_FIELDS if (v := getattr(event, k)) is not None}
-    return Prediction(
+    row = Prediction(
         model=event.model,
         version=event.version,
         inference_id=event.id,
@@ -250,6 +276,7 @@ def _prediction(event: InferenceEvent, rate: float) -> Prediction:
         propensity=rate,
         extra=msgspec.to_builtins(extra) or None,
     )
+    return _unanswered(row) if _failed(event) or event.abstained else row
 
 
 # -- sampled inputs and labels -------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, select, tuple_
+from sqlalchemy import Connection, Table, delete, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from streams import store_schema as schema
@@ -92,6 +92,13 @@ class EventStore(StoreReader):
             epoch, next_offset = connection.execute(query.returning(t.c.epoch, t.c.next_offset)).one()
         return Claim(epoch, next_offset)
 
+    def rewind(self, group: str, topic: str, partition: int, epoch: int, next_offset: int) -> None:
+        """Says that the log begins anew: nothing from `next_offset` on is applied. Nothing changes for an old epoch."""
+        t = schema.applied_offset
+        mine = (t.c.grp == group, t.c.topic == topic, t.c.partition == partition, t.c.epoch == epoch)
+        with self._writing() as connection:
+            connection.execute(update(t).where(*mine).values(next_offset=next_offset))
+
     def register(self, model: str, version: str, digest: str, body: bytes, registered_at_us: int | None = None) -> bool:
         """Activates the descriptors `body` (JSON) of a model version; False when `digest` is already active."""
         at_us = self._now_us() if registered_at_us is None else registered_at_us
@@ -132,6 +139,23 @@ class EventStore(StoreReader):
             keys = sorted({(row.inference_id, row.source) for row in rows})
             stored = {(f[0], f[1]): (f[2], f[3], f[4]) for f in FIND_LABELS.rows(connection, keys)}
         return [stored.get((r.inference_id, r.source)) == (r.topic, r.partition, r.offset) for r in rows]
+
+    def release_labels(self, rows: Sequence[LabelRow]) -> int:
+        """Deletes the labels that are these very records, so that a later one of the same source can be the first.
+
+        Returns how many there were.
+        """
+        records: dict[tuple[str, int], list[LabelRow]] = {}
+        for row in rows:
+            records.setdefault((row.topic, row.partition), []).append(row)
+        t, released = schema.label, 0
+        with self._writing() as connection:
+            for (topic, partition), mine in sorted(records.items()):
+                ids = among(connection, t.c.inference_id, sorted({row.inference_id for row in mine}))
+                offsets = among(connection, t.c.offset, sorted({row.offset for row in mine}))
+                query = delete(t).where(ids, t.c.topic == topic, t.c.partition == partition, offsets)
+                released += connection.execute(query).rowcount
+        return released
 
     def sent(self, seqs: Sequence[int]) -> int:
         """Removes records from the outbox that the broker has acknowledged; returns how many were there."""

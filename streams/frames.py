@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from models.columns import Categories, Inferences, Subject
 from streams.errors import Invalid, Undecodable
-from streams.records import LEAST_SHARE, RESERVED_FIELDS, segment_key
+from streams.records import LEAST_SHARE, RESERVED_FIELDS, bounded_segment_key
 
 MAX_ROWS, MAX_COLUMNS = 100_000, 1_000
 MAX_ID_BYTES = 200 * 4  # 200 characters of UTF-8
@@ -108,8 +108,14 @@ def _split(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch | None
             raise Invalid(f"frame: column {name!r} must be {expected}, is {column.type}")
         if name == "time" and column.type.tz is None:
             raise Invalid("frame: column 'time' has no time zone; write timestamps in UTC")
+        if pa.types.is_dictionary(column.type):
+            # A null among the categories is no null of the column, and a category may be unused.
+            column = column.dictionary_decode()
+            batch = batch.set_column(names.index(name), name, column)
         if name != "time" and _unfit(column):
-            raise Invalid(f"frame: column {name!r} holds a text of more than 200 characters or with a NUL character")
+            raise Invalid(
+                f"frame: column {name!r} holds a text that is empty, has more than 200 characters or a NUL character"
+            )
         if column.null_count:
             bad = column.is_null() if bad is None else pc.or_(bad, column.is_null())
     if bad is None:
@@ -118,12 +124,14 @@ def _split(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch | None
 
 
 def _unfit(column: pa.Array) -> bool:
-    """Identifiers go into keys and tables: bounded, and without NUL."""
-    texts = column.dictionary if pa.types.is_dictionary(column.type) else column
-    data, offsets = _text_buffers(texts)
-    if not len(offsets) or offsets[0] == offsets[-1]:
+    """Identifiers go into keys and tables: not empty, bounded, and without NUL."""
+    data, offsets = _text_buffers(column)
+    if not len(column):
         return False
-    return int(np.diff(offsets).max()) > MAX_ID_BYTES or not data[offsets[0] : offsets[-1]].all()
+    sizes = np.diff(offsets)
+    if sizes.min() == 0 and pc.any(pc.equal(pc.binary_length(column), 0)).as_py():  # a null is empty, too
+        return True
+    return int(sizes.max()) > MAX_ID_BYTES or not data[offsets[0] : offsets[-1]].all()
 
 
 def _text_buffers(column: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -260,6 +268,8 @@ def _categories(column: pa.Array, name: str) -> Categories:
     same = _constant(column)
     if same is not None:
         return Categories(np.zeros(len(column), np.int32), (same,))
+    if pa.types.is_dictionary(column.type) and column.dictionary.null_count:
+        column = column.dictionary_decode()
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     codes = encoded.indices
     codes = codes.fill_null(-1) if codes.null_count else codes
@@ -355,7 +365,7 @@ def _subjects(columns: dict[str, Any], size: int) -> list[tuple[Subject, NDArray
         model, version, *segment = (p.values[c] if c >= 0 else None for p, c in zip(parts, codes, strict=True))
         named = {k.removeprefix("segment."): v for k, v in zip(keys, segment, strict=True) if v is not None}
         rows = np.arange(size) if which is None else np.flatnonzero(which == number)
-        for key in {"", segment_key(named)}:
+        for key in {"", bounded_segment_key(named)}:
             found.setdefault(Subject(str(model), str(version), key), []).append(rows)
     whole = slice(None)
     return [

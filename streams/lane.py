@@ -96,7 +96,7 @@ class Lane:
         self._frontier: Frontier = (start, clock)
         self._idle_told = False
         self._expected: set[Subject] = set()
-        self.last_record = time.monotonic()
+        self.opened = self.last_record = time.monotonic()
 
     # -- records -----------------------------------------------------------------------------------------
 
@@ -117,6 +117,7 @@ class Lane:
             if subject not in self._expected:
                 self._expected.add(subject)
                 self.book.expect(subject)
+                self._idle_told = False  # not of this one
 
     def hold(self, offset: int) -> Hold:
         """A claim on `offset`, which is about to be added, with the clock before it."""

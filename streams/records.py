@@ -22,10 +22,15 @@ _MICROSECOND = timedelta(microseconds=1)
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
-# A weight of 1 / probability must stay a number that can be added up exactly.
-LEAST_SHARE = 1e-6
+# A weight of 1 / probability, and its square, must stay numbers that can be added up exactly.
+LEAST_SHARE = 1e-4
 Share = Annotated[float, msgspec.Meta(ge=LEAST_SHARE, le=1.0)]
-Segment = Annotated[dict[str, str], msgspec.Meta(max_length=8)]
+# Subjects and sources are keys of tables, and the index of a database takes no more than some 2700 bytes.
+Short = Annotated[str, msgspec.Meta(max_length=200, pattern=r"^[^\x00]*$")]
+# NUL may stand in a segment, whose JSON escapes it.
+Word = Annotated[str, msgspec.Meta(max_length=200)]
+Segment = Annotated[dict[Word, Word], msgspec.Meta(max_length=8)]
+MAX_TEXT, MAX_SEGMENT_BYTES = 200, 400
 
 
 class Output(msgspec.Struct):
@@ -80,12 +85,12 @@ class LabelEvent(msgspec.Struct, kw_only=True):
 
     inference_id: Id
     time: Time
-    model: str | None = None
-    version: str | None = None
+    model: Short | None = None
+    version: Short | None = None
     label: str | None = None
     value: float | None = None
     correct: bool | None = None
-    source: str = "ground-truth"
+    source: Short = "ground-truth"
     propensity: Share = 1.0
     loss: float | None = None
     metric: str | None = None
@@ -150,6 +155,26 @@ def segment_key(segment: Mapping[str, str] | None) -> str:
     return json.dumps(dict(sorted(segment.items())), separators=(",", ":"), ensure_ascii=False) if segment else ""
 
 
+def bounded_segment_key(segment: Mapping[str, str] | None) -> str:
+    """The canonical JSON of a segment that fits into keys and indexes. Raises Invalid for any other."""
+    key = segment_key(segment)
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        raise Invalid(f"segment {key[:60]!a} holds half of a surrogate pair; send UTF-8 text") from None
+    if size > MAX_SEGMENT_BYTES:
+        raise Invalid(
+            f"segment {key[:60]}… takes {size} bytes as JSON, at most {MAX_SEGMENT_BYTES} are allowed: "
+            "send few, short names and values"
+        )
+    for name, value in (segment or {}).items():
+        if max(len(name), len(value)) > MAX_TEXT:
+            raise Invalid(
+                f"segment {name[:60]!r}: a name or value of more than {MAX_TEXT} characters; send shorter ones"
+            )
+    return key
+
+
 def header(headers: Iterable[tuple[str, bytes | None]], name: str) -> str:
     """The first header of that name, in any case; empty when absent or not UTF-8."""
     for key, value in headers or ():
@@ -161,6 +186,7 @@ def header(headers: Iterable[tuple[str, bytes | None]], name: str) -> str:
 def decode_inference(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> InferenceEvent:
     """A single inference event from JSON, or from a binary or structured CloudEvent around it."""
     event: InferenceEvent = _decode(_inference, value, headers, {"id": "id", "time": "time"})
+    bounded_segment_key(event.segment)
     return event
 
 
@@ -232,6 +258,8 @@ def decode_input(headers: Iterable[tuple[str, bytes | None]]) -> InputSample:
         except (ValueError, RecursionError) as error:
             raise BadInput(f"header {name} of a sampled input cannot be read: {error}") from None
     try:
-        return msgspec.convert(fields, InputSample, strict=False)
+        sample = msgspec.convert(fields, InputSample, strict=False)
     except msgspec.ValidationError as error:
         raise Invalid(f"headers of a sampled input: {error}") from None
+    bounded_segment_key(sample.segment)
+    return sample

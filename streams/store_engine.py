@@ -26,6 +26,8 @@ POSTGRES_ARGS: dict[str, str] = {
     "tcp_user_timeout": "30000",
     "options": POSTGRES_OPTIONS,
 }
+# SQLSTATEs after which the same may succeed: lost connection, shutdown, want of resources, conflict, lock, timeout.
+_PASSING = ("08", "57P", "53", "40", "55P03", "57014")
 _UNDEFINED = {"42P01", "42703"}  # undefined_table, undefined_column
 
 
@@ -95,10 +97,12 @@ def answering(url: URL) -> Iterator[None]:
 def _translated(error: DBAPIError, url: URL) -> StoreError:
     # The first line says what; what follows quotes the statement.
     cause = _without_password(str(error.orig), url).strip().partition("\n")[0]
-    missing = getattr(error.orig, "sqlstate", None) in _UNDEFINED or "no such table" in cause or "no such col" in cause
+    state = getattr(error.orig, "sqlstate", None)
+    missing = state in _UNDEFINED or "no such table" in cause or "no such col" in cause
     if missing or "has no column" in cause:
         return StoreOutdated(f"{place(url)}: {cause}; run `bestbefore migrate`")
-    if error.connection_invalidated or isinstance(error, OperationalError | InterfaceError):
+    passing = isinstance(error, OperationalError | InterfaceError) if state is None else state.startswith(_PASSING)
+    if error.connection_invalidated or passing:
         return StoreUnreachable(f"{place(url)}: {cause}; trying again is safe")
     return StoreError(f"{place(url)}: refused: {cause}")
 

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from models.assembly import Revision
-from models.assessor import CONFIRM, FORMAT, QUALITY, Conclusion, Note, State, assess, fresh
+from models.assessor import CONFIRM, FORMAT, Conclusion, Note, State, assess, fresh
 from models.columns import Categories, Inferences, Outcomes, Subject
 from models.profile import Profile
 from models.quality import Calibration
 from models.reference import NumericFeature, Reference, unregistered
+from models.verdicts import QUALITY, quality_verdict
 
 HOUR = 3_600_000_000
 START = 1_795_000_000_000_000 // HOUR * HOUR
@@ -259,3 +260,38 @@ def test_a_state_of_a_newer_version_is_refused() -> None:
     body = msgspec.msgpack.decode(fresh(REFERENCE).encode()) | {"version": FORMAT + 1}
     with pytest.raises(ValueError, match="reads up to 1: upgrade"):
         State.decode(msgspec.msgpack.encode(body))
+
+
+def test_an_open_quality_mismatch_outlasts_windows_that_do_not_decide() -> None:
+    run = Run()
+    run.hours(*decay(48))
+    assert f"{QUALITY}/accuracy" in run.status["open_mismatches"]
+    rng = np.random.default_rng(12)
+    seen = []
+    for _ in range(30):
+        run.hours(window(rng, accuracy=0.95))
+        seen.append((run.status["verdicts"][QUALITY], f"{QUALITY}/accuracy" in run.status["open_mismatches"]))
+    verdicts = [verdict for verdict, _ in seen]
+    assert "unknown" in verdicts
+    closed = [is_open for _, is_open in seen].index(False)
+    assert verdicts[closed - 1 : closed + 1] == ["ok", "ok"]
+
+
+def test_another_metric_than_accuracy_is_named_as_the_reason() -> None:
+    run = Run(msgspec.structs.replace(REFERENCE, metric="rmse", threshold=None))
+    run.hours(*decay(3))
+    assert run.status["verdicts"][QUALITY] == "unknown"
+    reason = "only accuracy is assessed, trained_model.algorithm_metrics declares rmse"
+    assert quality_verdict(run.reference, run.conclusions[-1].estimate).reason == reason
+    assert run.status["forecast"]["reason"] == reason
+    assert run.status["quality"]["metric"] == "accuracy"
+
+
+def test_a_total_outage_triggers() -> None:
+    rng = np.random.default_rng(13)
+    outage = Profile()
+    outage.add(Inferences(offset=np.arange(200), time=np.arange(200), failed=np.ones(200, np.bool_)), REFERENCE)
+    run = Run()
+    run.hours(*(window(rng, labels=0) for _ in range(12)), *[outage] * 6)
+    assert run.status["verdicts"][QUALITY] == "mismatch"
+    assert len(run.kinds("trigger")) == 1

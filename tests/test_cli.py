@@ -1,12 +1,16 @@
 """What a person meets who types a command in an empty folder, or the wrong one."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from infra.cli import main
+from infra.registering import outlasting
+from models.reference import Reference
+from streams.event_store import EventStore
 
 DESCRIPTORS = Path(__file__).parents[1] / "examples" / "digits" / "descriptors"
 
@@ -59,3 +63,27 @@ def test_a_mistake_is_one_clear_line(
     assert result.exit_code == 2
     assert told in result.stderr
     assert "Traceback" not in result.output
+
+
+def test_a_version_keeps_its_windows(here: Path) -> None:
+    command("migrate")
+    command("register", str(DESCRIPTORS))
+    changed = here / "changed"
+    shutil.copytree(DESCRIPTORS, changed)
+    shutil.copy(DESCRIPTORS.parent / "digits.onnx", here)
+    context = changed / "system_context.yaml"
+    text = context.read_text()
+    context.write_text(text.replace("window: 1 day", "window: 2 days"))
+    refused = command("register", str(changed))
+    assert refused.exit_code == 2, refused.output
+    assert "register it under a new version" in refused.stderr
+    store = EventStore(f"sqlite:///{here}/.bestbefore/bestbefore.db")
+    assert len(store.registrations()) == 1
+    store.close()
+
+
+def test_a_window_that_outlasts_the_topic_is_noted() -> None:
+    hour = 3_600_000_000
+    assert outlasting(Reference("m", "1", window_us=30 * hour, lateness_us=6 * hour)) == []
+    (note,) = outlasting(Reference("m", "1", window_us=30 * hour, lateness_us=7 * hour))
+    assert "37 h, more than half of the 3 days" in note

@@ -315,6 +315,27 @@ def test_profiles_of_a_fenced_claim_are_read_again(settings: Settings) -> None:
     store.close()
 
 
+def test_a_topic_that_was_made_anew_is_read_from_its_beginning(settings: Settings) -> None:
+    """The store would go on where the old log ended, and skip all that comes until then."""
+    store = EventStore(settings.store)
+    topic = settings.topic("profiles")
+    older, epoch = (store.claim(settings.group, topic, 0).epoch for _ in range(2))
+    with store.transaction() as tx:
+        tx.advance(settings.group, topic, 0, epoch, 1000)
+    store.rewind(settings.group, topic, 0, older, 5)
+    assert store.claim(settings.group, topic, 0).next_offset == 1000
+
+    async def play() -> None:
+        app, _ = create_worker(settings, ["assess"])
+        async with started(app):
+            await asyncio.to_thread(produce, settings, "profiles", profiles(settings, range(3)), b"m/1")
+            await until(lambda: len(store.windows("m", "1")) == 3)
+
+    asyncio.run(play())
+    assert store.claim(settings.group, topic, 0).next_offset == 3
+    store.close()
+
+
 def test_an_outbox_left_by_a_killed_worker_is_sent_without_new_traffic(settings: Settings) -> None:
     """A trigger must not wait for the next profile."""
     store = EventStore(settings.store)

@@ -98,6 +98,28 @@ def test_absent_facts_stay_unknown() -> None:
     assert found.registered
 
 
+def metrics_of(*metrics: dict[str, Any]) -> dict[str, Any]:
+    return {"trained_model": {"model_name": "m", "model_version": "1", "algorithm_metrics": list(metrics)}}
+
+
+@pytest.mark.parametrize(
+    ("declared", "read"), [(0, 0.0), (0.85, 0.85), (1, 1.0), (1.5, 0.015), (85, 0.85), (100, 1.0), (None, None)]
+)
+def test_an_accuracy_threshold_is_a_share_or_a_percentage(declared: float | None, read: float | None) -> None:
+    assert compile_reference(metrics_of({"metric": "Accuracy", "threshold": declared})).threshold == read
+
+
+def test_the_threshold_of_another_metric_is_not_compared_with_accuracy() -> None:
+    found = compile_reference(metrics_of({"metric": "RMSE", "threshold": 3.2}))
+    assert (found.metric, found.threshold) == ("rmse", None)
+
+
+@pytest.mark.parametrize("declared", ["0.85", True, [0.85], 100.5, -0.1, float("nan")])
+def test_a_threshold_that_is_no_share_is_named(declared: object) -> None:
+    with pytest.raises(ValueError, match=r"trained_model\.algorithm_metrics\.threshold: "):
+        compile_reference(metrics_of({"metric": "accuracy", "threshold": declared}))
+
+
 def test_a_model_nobody_described_gets_a_stand_in() -> None:
     registry = Registry(window_us=60, lateness_us=5)
     stand_in = registry.get("m", "1")

@@ -9,6 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from agents.embed import as_taken
 from models.embedder import CPU, CUDA, Embedder, ModelLoadError, decode_tensor, missing_cuda
 
 CONTENT = (Path(__file__).parents[1] / "examples" / "digits" / "digits.onnx").read_bytes()
@@ -81,6 +82,16 @@ def test_other_types_and_shapes_are_not(embedder: Embedder) -> None:
         embedder.embed(images(1).astype(np.complex64))
     with pytest.raises(ValueError, match="resize"):
         embedder.embed(images(1)[:, :, :8])
+
+
+def test_one_input_decides_nothing_about_the_batch_it_comes_in() -> None:
+    bytes_only = np.dtype("uint8")
+    with pytest.raises(ValueError, match="input is float32, the model takes uint8: send uint8"):
+        as_taken(images(1), bytes_only)
+    tensors = [as_taken(images(1).astype(kind), np.dtype("float32")) for kind in ("float64", "float16", "uint8")]
+    assert {tensor.dtype.name for tensor in tensors} == {"float32"}
+    pixels = np.zeros((1, 16, 16), np.uint8)
+    assert as_taken(pixels, bytes_only) is pixels
 
 
 def test_a_swapped_file_names_both_digests() -> None:

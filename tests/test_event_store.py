@@ -356,6 +356,19 @@ class TestViews:
 
 
 class TestErrors:
+    def test_only_what_may_pass_is_unreachable(self, store_url: str) -> None:
+        migrate.upgrade(store_url)
+        store = EventStore(store_url)
+        noise = np.random.default_rng(0).bytes(8_000).hex()  # no repetition, or the index would compress it
+        with pytest.raises(StoreError, match="refused: index row") as caught, store.transaction() as tx:
+            tx.add_windows([window(n=1, segment=noise)])
+        assert not isinstance(caught.value, StoreUnreachable)
+        for state in ("08006", "57P01", "53300", "40001", "55P03", "57014", "54000", "22001", "23505", "55006"):
+            with pytest.raises(StoreError) as caught:
+                sql(store, f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{state}'; END $$")
+            assert isinstance(caught.value, StoreUnreachable) == (state[:2] in ("08", "53", "40", "57") or "P" in state)
+        store.close()
+
     def test_a_lost_connection_is_unreachable_and_comes_back(self, store_url: str) -> None:
         migrate.upgrade(store_url)
         store = EventStore(store_url)

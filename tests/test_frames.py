@@ -64,7 +64,7 @@ PIECES = {
     "label": TEXTS | st.none(),
     "abstained": st.booleans(),
     "status": st.sampled_from([200, 404, 500]),
-    "sampling": st.sampled_from([1.0, 0.5, 1e-6]),
+    "sampling": st.sampled_from([1.0, 0.5, 1e-4]),
     "segment.site": TEXTS,
 }
 
@@ -185,6 +185,23 @@ def test_rows_without_a_required_value_are_set_apart() -> None:
     assert (len(whole.rows), whole.subjects) == (0, [])
 
 
+@pytest.mark.parametrize("name", ["id", "model", "version"])
+def test_a_null_among_the_categories_is_a_missing_value(name: str) -> None:
+    hidden = pa.DictionaryArray.from_arrays(pa.array([0, 1, 0]), pa.array(["a", None]))
+    assert hidden.null_count == 0
+    more = {name: hidden, "label": hidden, "segment.site": hidden, "value": pa.array([1.0, 2.0, 3.0])}
+    decoded = decode_frame(frame(3, classes=b"[]", **more), 0)
+    assert decoded.rows.value is not None
+    assert decoded.rows.value.tolist() == [1.0, 3.0]
+    assert decoded.rejected is not None
+    assert decoded.rejected["value"].to_pylist() == [2.0]
+    assert decoded.table[name].to_pylist() == ["a", "a"]
+    assert all(kept.inference_id for kept in kept_of_frame(decoded, 1.0))
+    beside = decode_frame(frame(3, label=hidden, **{"segment.site": hidden}), 0)
+    assert texts(beside.rows.label) == ["a", None, "a"]
+    assert {s.segment for s, _ in beside.subjects} == {"", '{"site":"a"}'}
+
+
 def test_a_frame_without_rows_is_read() -> None:
     batch = pa.record_batch(columns(2, **{"features.x": pa.array([1.0, 2.0])})).slice(0, 0)
     decoded = decode_frame(stream(batch), 5)
@@ -233,6 +250,14 @@ INVALID: list[tuple[dict[str, Any], str]] = [
     ({"time": pa.array([START, START], pa.timestamp("us"))}, "no time zone"),
     ({"id": pa.array(["x" * 900, "b"])}, "more than 200 characters"),
     ({"version": pa.array(["a\0", "b"])}, "NUL"),
+    *(
+        ({name: pa.array(["", "b"])}, f"column '{name}' holds a text that is empty")
+        for name in ("id", "model", "version")
+    ),
+    ({"id": pa.array(["", "b"]).dictionary_encode()}, "column 'id' holds a text that is empty"),
+    ({"segment.site": pa.array(["A", "x" * 8000])}, "8011 bytes as JSON, at most 400"),
+    ({"segment.site": pa.array(["A", "x" * 201])}, "more than 200 characters"),
+    ({"sampling": pa.array([1e-6, 1.0])}, "probability outside"),
     ({"sampling": pa.array([0.5, 0.0])}, "probability outside"),
     ({"sampling": pa.array([1.5, 1.0])}, "probability outside"),
     ({"sampling": pa.array([-1.0, np.inf])}, "probability outside"),

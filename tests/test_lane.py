@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from models.window_book import Clock, Cut
+from models.columns import Subject
+from models.reference import Reference
+from models.window_book import RETIRE_AFTER, Clock, Cut
 from streams.app import create_app
 from streams.batches import Stamped, event_batch
 from streams.event_store import EventStore
@@ -120,5 +122,35 @@ def test_two_batches_under_way_are_held_one_after_the_other(told: Callable[[Stor
         assert hold == (11, lane.book.now)
         await lane.add(event_batch(second))
         assert lane.queue_hold is None
+
+    told(story)
+
+
+def test_an_idle_lane_tells_it_of_a_newly_registered_model_too(told: Callable[[Story], None]) -> None:
+    async def story(lane: Lane) -> None:
+        lane._idle_told = True
+        lane.expect(lane.runtime.registry)
+        assert lane._idle_told
+        lane.runtime.registry.put(Reference("new", "1", window_us=3_600_000_000, lateness_us=0))
+        lane.expect(lane.runtime.registry)
+        assert not lane._idle_told
+        assert lane.book.subjects() == [Subject("new", "1")]
+
+    told(story)
+
+
+def test_a_subject_that_was_expected_before_any_row_stays_for_a_while(told: Callable[[Story], None]) -> None:
+    """Retired at the first row of another model, its windows would no longer wait for this partition."""
+
+    async def story(lane: Lane) -> None:
+        expected, hour = Subject("quiet", "1"), 3_600_000_000
+        lane.runtime.registry.put(Reference("quiet", "1", window_us=hour, lateness_us=0))
+        lane.expect(lane.runtime.registry)
+        assert lane.book.close() == []
+        news = []
+        for hours in range(RETIRE_AFTER + 2):
+            lane.book.heard(START + hours * hour)
+            news += [closed.retired for closed in lane.book.close() if closed.key.subject == expected]
+        assert news == [False] * RETIRE_AFTER + [True]
 
     told(story)

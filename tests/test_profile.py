@@ -10,13 +10,17 @@ from hypothesis import strategies as st
 
 from models.columns import Categories, Embedded, Inferences, Outcomes
 from models.profile import (
+    MAX_BYTES,
     MAX_CATEGORIES,
+    MAX_COUNT,
     MAX_FEATURES,
+    MAX_NAME_BYTES,
     MISSING,
     OTHER,
     UNIT,
     WEIGHT,
     Profile,
+    short_name,
 )
 from models.quality import Calibration
 from models.reference import EmbeddingReference, NumericFeature, Reference
@@ -150,6 +154,45 @@ def test_what_is_kept_of_too_many_features_does_not_depend_on_the_order() -> Non
     assert len(profile_of(rows(names[:150])).merge(profile_of(rows(names[150:]))).sums) == MAX_FEATURES
 
 
+def test_long_names_become_a_beginning_and_a_digest() -> None:
+    for character in ("a", "ü", "語", "\U0001f600", "\ud800"):
+        long = character * 30_000
+        assert len(short_name(long).encode()) <= MAX_NAME_BYTES
+        assert short_name(long) == short_name(short_name(long)) != short_name(long + "b")
+    assert short_name("x" * MAX_NAME_BYTES) == "x" * MAX_NAME_BYTES
+
+
+def test_texts_as_features_stay_small_and_merge() -> None:
+    texts = tuple(f"{i} " * 6_000 for i in range(400))
+    column = Categories(np.arange(400, dtype=np.int32), texts)
+    rows = Inferences(offset=np.zeros(400, int), time=np.zeros(400, int), categorical={"text": column})
+    whole = profile_of(rows)
+    assert len(whole.pack()) < 50_000
+    halves = [profile_of(rows.take(slice(start, start + 200))) for start in (0, 200)]
+    assert halves[1].merge(halves[0]).encode() == whole.encode()
+
+
+def test_a_packed_profile_is_bounded() -> None:
+    profile = Profile()
+    profile.categories = {
+        f"feature.{i}": {f"{j:>{MAX_NAME_BYTES}}": WEIGHT for j in range(MAX_CATEGORIES)} | {MISSING: 1, OTHER: WEIGHT}
+        for i in range(MAX_FEATURES)
+    }
+    profile.categories["label"] = dict(profile.categories["feature.0"])
+    body = profile.pack()
+    assert MAX_BYTES - 40_000 < len(body) <= MAX_BYTES
+    again = Profile.unpack(body)
+    assert {name: sum(t.values()) for name, t in again.categories.items()} == {
+        name: sum(t.values()) for name, t in profile.categories.items()
+    }
+    reduced = [t for t in again.categories.values() if len(t) == 2]
+    assert reduced[0] == {MISSING: 1, OTHER: (MAX_CATEGORIES + 1) * WEIGHT}
+    assert again.counts["values_beyond_bound"] == len(reduced) * MAX_CATEGORIES * WEIGHT
+    assert again.categories["label"] == profile.categories["label"]
+    profile.categories = dict(reversed(profile.categories.items()))
+    assert plain(Profile.unpack(profile.pack())) == plain(again)
+
+
 # -- what is counted ---------------------------------------------------------------------------------------------
 
 
@@ -159,7 +202,7 @@ def test_a_row_weighs_one_over_its_probability() -> None:
         numeric={"age": np.array([10.0, 30.0, 30.0])}, latency_ms=np.array([1.0, 1.0, 1.0]),
     )  # fmt: skip
     made = profile_of(rows)
-    assert made.counts == {"n": 3, "weight": 13 * WEIGHT}
+    assert made.counts == {"n": 3, "weight": 13 * WEIGHT, "weight_squared": 105 * WEIGHT}
     assert made.histograms["feature.age"].tolist() == [WEIGHT, 12 * WEIGHT, 0, 0, 0, 0]
     assert made.histograms["latency_ms"].sum() == 13 * WEIGHT
     first, second = made.sums["feature.age"].tolist()
@@ -199,7 +242,9 @@ def test_scores_without_meaning_are_unusable(broken: float) -> None:
         abstained=np.zeros(3, np.bool_),
     )  # fmt: skip
     made = profile_of(rows, reference=msgspec.structs.replace(REFERENCE, calibration=None))
-    assert made.counts == {"n": 3, "weight": 3 * WEIGHT, "failed": 1, "scores_unusable": 2, "scored": WEIGHT}
+    assert made.counts == {
+        "n": 3, "weight": 3 * WEIGHT, "weight_squared": 3 * WEIGHT, "failed": 1, "scores_unusable": 2, "scored": WEIGHT,
+    }  # fmt: skip
     assert made.sums["confidence"].tolist() == [UNIT * 3 // 4, 0]
     assert made.histograms["confidence"].sum() == WEIGHT
 
@@ -227,6 +272,14 @@ def test_labels_that_audit_and_feedback_are_counted_apart() -> None:
     }  # fmt: skip
     assert (made.counts["feedback.n"], made.counts["feedback.n_correct"]) == (2, 1)
     assert made.categories["truth"] == {"yes": WEIGHT, MISSING: 20 * WEIGHT}
+
+
+def test_weights_beyond_any_table_saturate() -> None:
+    rows = outcomes(300, 0)
+    rows.weight, rows.feedback = np.full(300, 1e6), np.zeros(300, np.bool_)
+    profile = profile_of(rows)
+    again = Profile.unpack(profile.merge(profile_of(rows)).pack())
+    assert (again.counts["audit.weight_squared"], again.counts["saturated"]) == (MAX_COUNT, 1)
 
 
 def test_embeddings_of_another_size_or_without_a_reference_are_counted() -> None:

@@ -51,10 +51,10 @@ def test_an_event_with_the_required_fields_has_the_documented_defaults() -> None
 
 
 def test_unknown_fields_are_kept_out_of_the_way_and_reserved_ones_carried_along() -> None:
-    found = decode_inference(event(surprise={"a": [1]}, served="shadow", flags={"f": "on"}, cost=0.5), [])
-    assert (found.served, found.flags, found.cost) == ("shadow", {"f": "on"}, 0.5)
+    found = decode_inference(event(surprise={"a": [1]}, served="live", flags={"f": "on"}, cost=0.5), [])
+    assert (found.served, found.flags, found.cost) == ("live", {"f": "on"}, 0.5)
     (kept,) = kept_of_events([Stamped(0, 0, found)], 1.0)
-    assert kept.extra == {"served": "shadow", "flags": {"f": "on"}, "cost": 0.5}
+    assert kept.extra == {"served": "live", "flags": {"f": "on"}, "cost": 0.5}
 
 
 def test_a_time_with_any_zone_is_the_same_moment() -> None:
@@ -100,6 +100,10 @@ INVALID: list[tuple[bytes, str]] = [
     (event(time=1_795_168_800), "Expected `datetime`"),
     (event(segment={str(i): "a" for i in range(9)}), "length <= 8.*segment"),
     (event(segment={"site": 5}), "Expected `str`.*segment"),
+    (event(segment={"site": "x" * 8000}), "length <= 200.*segment"),
+    (event(segment={"x" * 201: "a"}), "length <= 200.*segment"),
+    (event(segment={"site": "x" * 199, "zone": "y" * 199}), "at most 400 are allowed"),
+    (event(sampling=1e-6), "sampling"),
     (event(sampling=0), "sampling"),
     (event(sampling=1.5), "sampling"),
     (event(sampling=1e-300), "sampling"),
@@ -130,6 +134,11 @@ def test_a_field_that_is_missing_or_wrong_is_named(value: bytes, message: str) -
         ({"inference_id": "x" * 201}, "inference_id"),
         ({"time": "2026-11-27T10:00:00"}, "timezone"),
         ({"correct": "yes"}, "correct"),
+        ({"source": "x" * 201}, "length <= 200.*source"),
+        ({"source": "a\0"}, "source"),
+        ({"model": "x" * 201}, "model"),
+        ({"version": "\0"}, "version"),
+        ({"propensity": 1e-6}, "propensity"),
         ({"label": 1}, "label"),
     ],
 )
@@ -271,6 +280,9 @@ def test_the_headers_of_a_sampled_input_are_its_metadata() -> None:
         ({"propensity": b"nan"}, Invalid, "propensity"),
         ({"embedding": b"%%%"}, Invalid, "embedding"),
         ({"size": b"much"}, Invalid, "size"),
+        ({"segment": json.dumps({"site": "x" * 8000}).encode()}, Invalid, "segment"),
+        ({"segment": json.dumps({"site": "x" * 199, "zone": "y" * 199}).encode()}, Invalid, "at most 400"),
+        ({"segment": b'{"site": "\\ud800"}'}, Invalid, "half of a surrogate pair"),
         ({"dtype": None}, Invalid, "missing required field `dtype`"),
         ({"inference_id": b"x" * 201}, Invalid, "inference_id"),
     ],

@@ -105,10 +105,10 @@ def oracle(log: list[Record], cuts: list[Cut]) -> dict[Key, set[str]]:
             stand_in = record.received if newest == NEVER else newest
             time = row.time if credible(row, record.received) else stand_in
             closed = max(newest - reference.lateness_us, floor)
-            own = time - time % length
-            arrival = closed - closed % length if own + length <= closed else own
-            about = min(time if row.about is None else row.about, time)
+            about = time if row.about is None else row.about
             event = about - about % length
+            own = max(time - time % length, event)
+            arrival = closed - closed % length if own + length <= closed else own
             found[Key(Subject(row.model, "1"), event, arrival, length)].add(row.name)
         newest = max([newest, *(r.time for r in record.rows if credible(r, record.received))])
     return dict(found)
@@ -127,7 +127,7 @@ def random_log(rng: Random, size: int, labels: bool = False) -> list[Record]:
         rows = []
         for j in range(count):
             time = random_time(rng, clock)
-            about = time - rng.choice([0, 5, 100, 900]) * SECOND if labels else None
+            about = clock - rng.choice([-20, 0, 5, 100, 900]) * SECOND if labels else None
             rows.append(Row(f"{i}.{j}", rng.choice(models), time, about))
         log.append(Record(offset, max(now, clock - 5 * SECOND), rows))
         offset += rng.choice([1, 1, 1, 4])
@@ -358,7 +358,7 @@ def test_rows_without_any_credible_time_count_where_the_broker_stands() -> None:
     (first, *_) = book.close()
     assert first.key.start == START
     assert first.profile is not None
-    assert first.profile.counts == {"n": 1, "weight": 1 << 16, "capped": 1}
+    assert first.profile.counts == {"n": 1, "weight": 1 << 16, "weight_squared": 1 << 16, "capped": 1}
 
 
 def test_an_older_record_in_a_later_group_holds_the_frontier() -> None:
