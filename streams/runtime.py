@@ -60,51 +60,47 @@ class Runtime:
     async def stored(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of a store call; waits, however long, while the store is unreachable."""
         loop = asyncio.get_running_loop()
-        pause = 0.2
-        while True:
-            try:
-                result = await loop.run_in_executor(self._thread, partial(call, *args, **kwargs))
-            except StoreUnreachable as error:
-                log.warning("waiting for the event store: %s", error)
-                self.watchdog.waiting = "store"
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, 5.0)
-            else:
-                self.watchdog.waiting = ""
-                return result
+
+        async def ask() -> T:
+            return await loop.run_in_executor(self._thread, partial(call, *args, **kwargs))
+
+        return await self._until(ask, (StoreUnreachable,), "store", "waiting for the event store: %s")
 
     async def answered(self, ask: Callable[[], Awaitable[T]]) -> T:
         """The broker's answer to the consumer; asks, however often, until it comes."""
+        return await self._until(ask, (TimeoutError, KafkaError), "broker", "waiting for the broker to answer: %r")
+
+    async def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None = None) -> None:
+        """Send to a topic (by its short name) and wait for the broker's acknowledgement, trying until it comes.
+
+        Raises what the producer raised for a record that is too large: trying again would not make it smaller.
+        """
+        producer = await self.app.maybe_start_producer()
+
+        async def deliver() -> None:
+            await (await producer.send(self.settings.topic(topic), key, value, None, None, headers or []))
+
+        told = f"waiting for the broker to take a record for {topic}: %r"
+        await self._until(deliver, (TimeoutError, KafkaError, ProducerSendError), "broker", told)
+
+    async def _until(
+        self, ask: Callable[[], Awaitable[T]], errors: tuple[type[Exception], ...], whom: str, told: str
+    ) -> T:
+        """What `ask` returns; asked again, ever more slowly, after `errors`. The watchdog is told who is waited for."""
         pause = 0.2
         while True:
             try:
                 answer = await ask()
-            except (TimeoutError, KafkaError) as error:
-                log.warning("waiting for the broker to answer: %r", error)
-                self.watchdog.waiting = "broker"
+            except errors as error:
+                if isinstance(error.__cause__ or error, MessageSizeTooLargeError):
+                    raise
+                log.warning(told, error)
+                self.watchdog.waiting = whom
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 5.0)
             else:
                 self.watchdog.waiting = ""
                 return answer
-
-    async def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None = None) -> None:
-        """Send to a topic (by its short name) and wait for the broker's acknowledgement, trying until it comes."""
-        producer = await self.app.maybe_start_producer()
-        pause = 0.2
-        while True:
-            try:
-                await (await producer.send(self.settings.topic(topic), key, value, None, None, headers or []))
-            except (TimeoutError, KafkaError, ProducerSendError) as error:
-                if isinstance(error.__cause__ or error, MessageSizeTooLargeError):
-                    raise
-                log.warning("waiting for the broker to take a record for %s: %r", topic, error)
-                self.watchdog.waiting = "broker"
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, 5.0)
-            else:
-                self.watchdog.waiting = ""
-                return
 
     async def bury(self, message: Any, error: Exception, agent: str) -> None:
         """Put a record that cannot be used into the dead letters: bytes, key and headers as they came, and why."""
