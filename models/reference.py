@@ -10,12 +10,17 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from models.descriptors.paths import items_at
+from models.domains import Domain, domains
 from models.quality import Calibration
+from models.quantities import converted, number_of
 from models.units import DAY_US, duration_us
 
 # Reference grid of a numeric feature nobody described: powers of sixteen on both sides of zero.
 _POWERS = [2.0**k for k in range(-16, 33, 4)]
 GENERIC_EDGES: tuple[float, ...] = (*(-p for p in reversed(_POWERS)), 0.0, *_POWERS)
+NUMBERS = ("number", "integer")
+_KINDS = {"number": "number", "integer": "integer", "category": "text", "text": "text"}  # of measured features
 
 
 class NumericFeature(msgspec.Struct, frozen=True):
@@ -28,6 +33,11 @@ class NumericFeature(msgspec.Struct, frozen=True):
     n: int = 0
     unit: str = ""
     missing: float = 0.0
+    low: float | None = None  # allowed range; None is open
+    high: float | None = None
+    integer: bool = False
+    special: dict[str, float] = {}  # declared share of values that stand for something else, such as "-1"
+    channel: str = ""  # features of one channel group have the same meaning at another place: r, g, b
 
 
 class CategoricalFeature(msgspec.Struct, frozen=True):
@@ -36,6 +46,10 @@ class CategoricalFeature(msgspec.Struct, frozen=True):
     shares: dict[str, float] = {}
     n: int = 0
     missing: float = 0.0
+    allowed: tuple[str, ...] = ()  # empty: any value
+    min_length: int | None = None  # in characters
+    max_length: int | None = None
+    special: dict[str, float] = {}
 
 
 class EmbeddingReference(msgspec.Struct, frozen=True):
@@ -50,6 +64,8 @@ class EmbeddingReference(msgspec.Struct, frozen=True):
     n: int
     edges: tuple[float, ...]
     shares: tuple[float, ...]
+    # Per predicted class: its share, and the shares of its distances over the same bins.
+    classes: dict[str, tuple[float, tuple[float, ...]]] = {}
 
 
 class ModelFile(msgspec.Struct, frozen=True):
@@ -85,6 +101,8 @@ class Reference(msgspec.Struct, frozen=True):
     calibration: Calibration | None = None
     embedding: EmbeddingReference | None = None
     file: ModelFile | None = None
+    latency_limit_ms: float | None = None
+    descriptors: dict[str, dict[str, Any]] = {}  # as declared, for the checks; by kind
 
 
 def unregistered(model: str, version: str, *, window_us: int, lateness_us: int) -> Reference:
@@ -107,6 +125,7 @@ def compile_reference(descriptors: Mapping[str, Mapping[str, Any]], digest: str 
     data = _own(descriptors, "training_data")
     features = _section(data, "features", "training_data.bestbefore.features")
     metric = _quality_metric(model)
+    fields = _fields(descriptors, features)
     return Reference(
         model=name,
         version=version,
@@ -120,8 +139,10 @@ def compile_reference(descriptors: Mapping[str, Mapping[str, Any]], digest: str 
         cost_degraded_per_day=float(system.get("cost_degraded_per_day", 1.0)),
         minimum_n=int(_own(descriptors, "trained_model").get("minimum_n", 50)),
         owner=str(system.get("owner", "")),
-        numeric={k: _numeric(k, v) for k, v in features.items() if v.get("type") == "number"},
-        categorical={k: _categorical(v) for k, v in features.items() if v.get("type") == "category"},
+        numeric={k: _numeric(k, features.get(k, {}), domain) for k, domain in fields.items() if domain.kind in NUMBERS},
+        categorical={
+            k: _categorical(features.get(k, {}), domain) for k, domain in fields.items() if domain.kind == "text"
+        },
         classes={str(k): float(v) for k, v in (data.get("classes") or {}).items()},
         confusion={
             str(t): {str(p): float(c) for p, c in row.items()} for t, row in (data.get("confusion") or {}).items()
@@ -130,7 +151,39 @@ def compile_reference(descriptors: Mapping[str, Mapping[str, Any]], digest: str 
         calibration=Calibration.from_descriptor(data["calibration"]) if data.get("calibration") else None,
         embedding=_embedding(data["embedding"]) if (data.get("embedding") or {}).get("mean") else None,
         file=_file(_own(descriptors, "trained_model")),
+        latency_limit_ms=_latency_limit(descriptors),
+        descriptors={kind: dict(tree) for kind, tree in descriptors.items()},
     )
+
+
+def _latency_limit(descriptors: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Milliseconds from which an answer counts as slow: the declared latency, else the required inference time."""
+    environment = descriptors.get("production_environment", {})
+    latency = _own(descriptors, "production_environment").get("latency")
+    required = environment.get("required_inference_time") or {}
+    for found in (number_of(latency), number_of({"value": required.get("time"), "unit": required.get("unit", "ms")})):
+        if found is not None:
+            return converted(found[0], found[1] or "ms", "ms")
+    return None
+
+
+def _fields(descriptors: Mapping[str, Mapping[str, Any]], features: Mapping[str, Any]) -> dict[str, Domain]:
+    """Every field that somebody described, with its kind: measured ones by what was measured, others by their type."""
+    found = domains(descriptors)
+    labels = {
+        str(field.get("field_name")) for _, field in items_at(descriptors, "training_data.schema")
+        if field.get("label_field")
+    }  # fmt: skip
+    for name, section in features.items():
+        if not isinstance(section, Mapping):
+            raise ValueError(
+                f"training_data.bestbefore.features.{name}: expected keys and values, found {type(section).__name__}"
+            )
+        kind = _KINDS.get(str(section.get("type")), "other")
+        known = found.get(name, Domain())
+        integer = kind == "number" and known.kind == "integer"
+        found[name] = msgspec.structs.replace(known, kind="integer" if integer else kind)
+    return {name: domain for name, domain in found.items() if name in features or name not in labels}
 
 
 def _own(descriptors: Mapping[str, Mapping[str, Any]], kind: str) -> Mapping[str, Any]:
@@ -194,7 +247,7 @@ def _quantiles(path: str, declared: Mapping[Any, Any]) -> tuple[tuple[float, ...
     return tuple(edges), tuple(float(s) for s in shares)
 
 
-def _numeric(name: str, section: Mapping[str, Any]) -> NumericFeature:
+def _numeric(name: str, section: Mapping[str, Any], domain: Domain) -> NumericFeature:
     edges: tuple[float, ...] = GENERIC_EDGES
     shares: tuple[float, ...] = ()
     if section.get("quantiles"):
@@ -207,12 +260,28 @@ def _numeric(name: str, section: Mapping[str, Any]) -> NumericFeature:
         n=int(section.get("n", 0)),
         unit=str(section.get("unit", "")),
         missing=float(section.get("missing", 0.0)),
+        low=domain.low,
+        high=domain.high,
+        integer=domain.kind == "integer",
+        special=_special(section),
+        channel=str(section.get("channel", "")),
     )
 
 
-def _categorical(section: Mapping[str, Any]) -> CategoricalFeature:
-    shares = {str(k): float(v) for k, v in (section.get("categories") or {}).items()}
-    return CategoricalFeature(shares=shares, n=int(section.get("n", 0)), missing=float(section.get("missing", 0.0)))
+def _categorical(section: Mapping[str, Any], domain: Domain) -> CategoricalFeature:
+    return CategoricalFeature(
+        shares={str(k): float(v) for k, v in (section.get("categories") or {}).items()},
+        n=int(section.get("n", 0)),
+        missing=float(section.get("missing", 0.0)),
+        allowed=domain.allowed,
+        min_length=domain.min_length,
+        max_length=domain.max_length,
+        special=_special(section),
+    )
+
+
+def _special(section: Mapping[str, Any]) -> dict[str, float]:
+    return {str(value): float(share) for value, share in (section.get("special") or {}).items()}
 
 
 def _embedding(section: Mapping[str, Any]) -> EmbeddingReference:
@@ -221,7 +290,16 @@ def _embedding(section: Mapping[str, Any]) -> EmbeddingReference:
     if len(mean) != len(sd):
         raise ValueError(f"{path}: mean has {len(mean)} dimensions and sd {len(sd)}; they must agree")
     edges, shares = _quantiles(f"{path}.distance_quantiles", section.get("distance_quantiles") or {})
-    return EmbeddingReference(mean=mean, sd=sd, n=int(section.get("n", 0)), edges=edges, shares=shares)
+    classes = {}
+    for label, known in (section.get("classes") or {}).items():
+        distances = tuple(float(v) for v in known.get("distance_shares") or ())
+        if len(distances) != len(shares):
+            raise ValueError(
+                f"{path}.classes.{label}.distance_shares: {len(distances)} shares, "
+                f"distance_quantiles make {len(shares)}"
+            )
+        classes[str(label)] = (float(known.get("share", 0.0)), distances)
+    return EmbeddingReference(mean=mean, sd=sd, n=int(section.get("n", 0)), edges=edges, shares=shares, classes=classes)
 
 
 def _file(section: Mapping[str, Any]) -> ModelFile | None:

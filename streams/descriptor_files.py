@@ -1,90 +1,249 @@
-"""Reads a folder of descriptors: YAML or JSON, one file per kind (`trained_model.yaml`, `training_data.json`, …)."""
+"""Reads and writes folders of descriptors: YAML or JSON, one file per kind (`trained_model.yaml`, …).
+
+A file with another name is read too when its content is one of the eight, as TEC's exports are. Whatever is wrong is a
+DescriptorError that names file, line and path. Nothing is imported, run or unpickled, and no link is followed in a
+circle; sizes, depth and keys are bounded before anything is built.
+"""
 
 import hashlib
-import json
+import re
+import stat
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, NoReturn
 
 import msgspec
-import yaml
 
+from models.descriptors.fields import Finding
+from models.descriptors.holder import Descriptors
+from models.descriptors.kinds import kind_of, meant
+from models.descriptors.paths import KINDS
+from models.descriptors.problem import DescriptorProblem
+from models.descriptors.text import Parsed, json_text, parse, yaml_text
 from models.reference import Reference, compile_reference
 from streams.errors import DescriptorError
 
-KINDS = (
-    "system_context", "raw_data", "training_data", "data_pipeline", "trained_model", "development_environment",
-    "production_environment", "production_data",
-)  # fmt: skip
+__all__ = [
+    "KINDS", "MAX_BYTES", "SUFFIXES", "DescriptorSet", "kind_of", "load_reference", "read_descriptor",
+    "read_descriptors", "read_set", "reference_of", "write_descriptors",
+]  # fmt: skip
+
 SUFFIXES = (".yaml", ".yml", ".json")
 MAX_BYTES = 8 << 20
+_PICKLES = (".pkl", ".pickle", ".joblib")
+_LAST_STEP = re.compile(r"""(?:\.?[^.\[\]]+|\["[^"]*"\]|\[\d+\]|\.)$""")
+_PATH = re.compile(rf"(?:{'|'.join(KINDS)})(?:[.\[][^\s:]*)?")
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML without tags and aliases: an alias is how a small file becomes a large one."""
+class _File(NamedTuple):
+    """A file that was read, and the kind it is."""
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        if self.check_event(yaml.AliasEvent):
-            event: Any = self.peek_event()  # type: ignore[no-untyped-call]
-            raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not read", event.start_mark)
-        return super().compose_node(parent, index)
+    path: Path
+    kind: str
+    parsed: Parsed
+
+
+class DescriptorSet(Descriptors):
+    """The descriptors of a folder, which know where every fact stands. Raises DescriptorError."""
+
+    def __init__(self, folder: Path, files: Mapping[str, _File]) -> None:
+        self.folder = folder
+        self._files = files
+        self.moved: dict[str, str] = {}
+        try:
+            super().__init__({kind: file.parsed.tree for kind, file in files.items()})
+        except DescriptorProblem as problem:
+            self._refuse(problem)
+
+    def file(self, kind: str) -> Path | None:
+        """The file of a kind, if there is one."""
+        return self._files[kind].path if kind in self._files else None
+
+    def place(self, path: str) -> str:
+        """File and line of a fact, as `trained_model.yaml:31`; of what it stands in where it is absent.
+
+        Only the file where no line can be told, empty where there is no file of the kind.
+        """
+        kind = re.split(r"[.\[]", path, maxsplit=1)[0]
+        file = self._files.get(kind)
+        if file is None:
+            return ""
+        line = self._line(file, path)
+        return f"{file.path.name}:{line}" if line else file.path.name
+
+    def _line(self, file: _File, path: str) -> int:
+        while True:
+            inner = self._as_written(path)[len(file.kind) :].removeprefix(".")
+            if inner in file.parsed.lines:
+                return file.parsed.lines[inner]
+            path, tried = _LAST_STEP.sub("", path), path
+            if path == tried:  # a key so odd that no path can name it
+                return file.parsed.lines.get("", 0)
+
+    def _as_written(self, path: str) -> str:
+        """The path in the file, where an older schema version has the fact somewhere else."""
+        moved = [new for new in self.moved if path == new or path.startswith((f"{new}.", f"{new}["))]
+        longest = max(moved, key=len, default="")
+        return self.moved[longest] + path[len(longest) :] if longest else path
+
+    def _refuse(self, problem: DescriptorProblem) -> NoReturn:
+        places = [f"{self.folder}/{place}" for place in map(self.place, problem.paths) if place]
+        raise DescriptorError(f"{' and '.join(places) or self.folder}: {problem}") from None
+
+    def refuse(self, error: Exception) -> NoReturn:
+        """Raise DescriptorError for an error whose text begins with a path, with the place of that path."""
+        found = _PATH.match(str(error))
+        self._refuse(DescriptorProblem(str(error), 0, *([found.group()] if found else [])))
+
+    def note_lines(self) -> list[str]:
+        """What was read in a way people should know of, one line each, with its place."""
+        return [self._told(note) for note in self.notes]
+
+    def _told(self, note: Finding) -> str:
+        return f"{self.place(note.path)}: {note.path}: {note.message}"
+
+
+def read_set(folder: Path) -> DescriptorSet:
+    """The descriptors of a folder with the places of their facts. Raises DescriptorError."""
+    files = _files(folder)
+    if "trained_model" not in files:
+        names = ", ".join(f"{kind}.yaml" for kind in KINDS)
+        raise DescriptorError(f"{folder} holds no trained_model.yaml; a folder of descriptors has: {names}")
+    return DescriptorSet(folder, files)
 
 
 def read_descriptors(folder: Path) -> dict[str, dict[str, Any]]:
-    """The descriptors of a folder by kind. Raises DescriptorError naming the file, and the line where it can."""
+    """The descriptors of a folder by kind, as they are written. Raises DescriptorError."""
+    return {kind: dict(tree) for kind, tree in read_set(folder).original.items()}
+
+
+def read_descriptor(path: Path) -> tuple[str, dict[str, Any]]:
+    """Kind and tree of one file of any name: its name says the kind, or its content does. Raises DescriptorError."""
+    parsed = _parsed(path)
+    kind = path.stem if path.stem in KINDS else kind_of(parsed.tree)
+    if kind is None:
+        raise DescriptorError(
+            f"{path}: neither the name nor the keys tell which descriptor this is; name it {KINDS[0]}.yaml or another "
+            f"of the eight: {', '.join(KINDS)}"
+        )
+    return kind, parsed.tree
+
+
+def write_descriptors(folder: Path, trees: Mapping[str, Mapping[str, Any]], suffix: str = ".yaml") -> list[Path]:
+    """Write one file per kind, as the trees are; give `DescriptorSet.original` to write what was read, in its version.
+
+    The folder is made if need be, files of the same name are replaced. Raises DescriptorError for an unknown kind.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for kind, tree in trees.items():
+        if kind not in KINDS or suffix not in SUFFIXES:
+            raise DescriptorError(f"{kind}{suffix} is no name of a descriptor; the kinds are {', '.join(KINDS)}")
+        text = json_text(dict(tree)) if suffix == ".json" else yaml_text(dict(tree))
+        path = folder / f"{kind}{suffix}"
+        path.write_text(text, "utf-8", newline="\n")
+        written.append(path)
+    return written
+
+
+def _files(folder: Path) -> dict[str, _File]:
     if not folder.is_dir():
         raise DescriptorError(f"{folder} is not a folder; give the folder that holds trained_model.yaml and the others")
-    found: dict[str, dict[str, Any]] = {}
-    for path in sorted(p for p in folder.iterdir() if p.suffix in SUFFIXES and p.stem in KINDS):
-        if path.stem in found:
-            raise DescriptorError(f"{path}: {path.stem} is there twice, as YAML and as JSON; keep one")
-        found[path.stem] = _read(path)
-    if "trained_model" not in found:
-        names = ", ".join(f"{kind}.yaml" for kind in KINDS)
-        raise DescriptorError(f"{folder} holds no trained_model.yaml; a folder of descriptors has: {names}")
-    return found
+    found: dict[str, _File] = {}
+    try:
+        paths = sorted(folder.iterdir())
+    except OSError as error:
+        raise DescriptorError(f"{folder} cannot be listed: {error.strerror}; give a readable folder") from None
+    for path in paths:
+        file = _recognised(path)
+        if file is None:
+            continue
+        if file.kind in found:
+            _refuse_second(found[file.kind], file)
+        found[file.kind] = file
+    return {kind: found[kind] for kind in KINDS if kind in found}
 
 
-def _read(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MAX_BYTES:
+def _recognised(path: Path) -> _File | None:
+    """The descriptor in a file, by its name or its content; None for a file that is something else."""
+    if path.stem in KINDS and path.suffix.lower() in _PICKLES:
+        raise DescriptorError(f"{path} is pickled; a pickle runs code when it is read, so write it as YAML or JSON")
+    if path.suffix.lower() not in SUFFIXES:
+        return None
+    if path.stem in KINDS:
+        return _File(path, path.stem, _parsed(path))
+    kind = meant(path.stem)
+    if kind is not None:
         raise DescriptorError(
-            f"{path} is larger than {MAX_BYTES >> 20} MiB; keep data out of descriptors, statistics in"
+            f"{path} looks like {kind}{path.suffix} misspelt; rename it, or move it out of the folder if it is no part "
+            "of these descriptors"
         )
     try:
-        text = path.read_text("utf-8")
-        body = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=_Loader)  # noqa: S506 -- a SafeLoader
-    except (ValueError, yaml.YAMLError, RecursionError) as error:
-        raise DescriptorError(f"{path} cannot be read: {str(error).strip()[:500]}") from None
-    if not isinstance(body, dict):
-        raise DescriptorError(f"{path}: expected keys and values at the top, found {type(body).__name__}")
-    return body
+        parsed = _parsed(path)
+    except DescriptorError:
+        return None  # not named as a descriptor, so what is wrong with it is not our business
+    kind = kind_of(parsed.tree) if "version" in parsed.tree else None
+    return _File(path, kind, parsed) if kind else None
+
+
+def _refuse_second(first: _File, second: _File) -> NoReturn:
+    said = ""
+    if first.kind == "trained_model":
+        versions = [file.parsed.tree.get("model_version") for file in (first, second)]
+        said = f" (model_version {versions[0]!r} and {versions[1]!r})" if versions[0] != versions[1] else ""
+    raise DescriptorError(f"{second.path}: {first.kind} is there twice, first in {first.path.name}{said}; keep one")
+
+
+def _parsed(path: Path) -> Parsed:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise DescriptorError(f"{path} is not a file; a descriptor is a text file")
+        if status.st_size > MAX_BYTES:
+            raise DescriptorError(
+                f"{path} is larger than {MAX_BYTES >> 20} MiB; keep data out of descriptors, statistics in"
+            )
+        content = path.read_bytes()
+    except (OSError, RuntimeError) as error:
+        problem = getattr(error, "strerror", None) or str(error)
+        raise DescriptorError(f"{path} cannot be opened: {problem}; give a readable file") from None
+    try:
+        return parse(content, as_json=path.suffix.lower() == ".json")
+    except DescriptorProblem as problem:
+        raise DescriptorError(f"{path}{f':{problem.line}' if problem.line else ''}: {problem}") from None
 
 
 def load_reference(folder: Path) -> Reference:
     """The compiled reference of a folder of descriptors. Raises DescriptorError."""
-    descriptors = read_descriptors(folder)
-    canonical = json.dumps(descriptors, sort_keys=True, default=str, separators=(",", ":"))
-    digest = hashlib.sha256(canonical.encode()).hexdigest()
+    return reference_of(read_set(folder))
+
+
+def reference_of(descriptors: DescriptorSet) -> Reference:
+    """The compiled reference of a set, its ONNX file found and pinned. Raises DescriptorError."""
     try:
-        reference = compile_reference(descriptors, digest)
+        reference = compile_reference(descriptors.trees, descriptors.digest())
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise DescriptorError(f"{folder}: {error}") from None
-    return _with_file(reference, folder)
+        descriptors.refuse(error)
+    return _with_file(reference, descriptors)
 
 
-def _with_file(reference: Reference, folder: Path) -> Reference:
+def _with_file(reference: Reference, descriptors: DescriptorSet) -> Reference:
     """The path of the ONNX file is relative to the descriptors; what it hashes to is checked here and at every load."""
     file = reference.file
     if file is None or "://" in file.path:
         return reference
-    path = (folder / file.path).resolve()
-    where = f"{folder}/trained_model: bestbefore.file {file.path}"
-    if not path.is_file():
-        raise DescriptorError(f"{where} does not exist; give the ONNX file relative to the descriptors")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    folder = descriptors.folder
+    path = folder / file.path
+    named = "trained_model.bestbefore.file"
+    where = f"{folder}/{descriptors.place(named)}: {named} {file.path}"
+    try:
+        digest = hashlib.sha256(path.resolve().read_bytes()).hexdigest()
+    except (OSError, RuntimeError, ValueError):
+        raise DescriptorError(f"{where} does not exist; give the ONNX file relative to the descriptors") from None
     if file.sha256 and file.sha256 != digest:
         raise DescriptorError(
             f"{where} hashes to sha256:{digest}, but bestbefore.digest says sha256:{file.sha256}; the file was "
             "swapped, or the descriptor is of another one"
         )
-    pinned = msgspec.structs.replace(file, path=str(path), sha256=digest)
+    pinned = msgspec.structs.replace(file, path=str(path.resolve()), sha256=digest)
     return msgspec.structs.replace(reference, file=pinned)

@@ -1,6 +1,7 @@
 """Descriptors from files: what they compile to, and what is said of those that cannot be read."""
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import yaml
 
 from models.reference import GENERIC_EDGES, compile_reference, unregistered
 from models.units import DAY_US, duration_text, duration_us
-from streams.descriptor_files import MAX_BYTES, load_reference, read_descriptors
+from streams.descriptor_files import MAX_BYTES, load_reference, read_descriptors, read_set
 from streams.errors import DescriptorError
 from streams.registry import Registry, decode_reference, encode_reference
 
@@ -45,6 +46,7 @@ SYSTEM: dict[str, Any] = {
     "task": "Will the loan be repaid?",
     "bestbefore": {"window": "1 hour", "lateness": "5 minutes", "lead_time": "3 days", "owner": "lending"},
 }
+PICKLED = b"\x80\x04}\x94(K\x01K\x02u."  # a small dict
 ALL = {"trained_model": TRAINED_MODEL, "training_data": TRAINING_DATA, "system_context": SYSTEM}
 
 
@@ -156,7 +158,7 @@ def test_a_model_nobody_described_gets_a_stand_in() -> None:
         (
             "training_data",
             {"bestbefore": {"calibration": {"temperature": "hot"}}},
-            "training_data.bestbefore.calibration: .*temperature",
+            r"yaml:3: training_data\.bestbefore\.calibration\.temperature: expected a number, found 'hot'",
         ),
         (
             "training_data",
@@ -199,19 +201,53 @@ def test_a_fact_of_another_type_is_an_error_of_ours(tmp_path: Path, kind: str, b
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("training_data__yaml", "a: 1\nb: [1, 2\nc: 3\n", r"training_data\.yaml cannot be read: .*line 3"),
-        ("training_data__yaml", "a: 1\n\tb: 2\n", "line 2"),
-        ("training_data__json", '{"a": 1,\n "b": }', r"training_data\.json cannot be read: .*line 2"),
-        ("training_data__yaml", "a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
-        ("training_data__yaml", "a: !secret x", "could not determine a constructor"),
-        ("training_data__yaml", "a: &x [1]\nb: [*x, *x]", r"aliases \(\*name\) are not read"),
-        ("training_data__yaml", "- a\n- b\n", "expected keys and values at the top, found list"),
-        ("training_data__json", "5", "expected keys and values at the top, found int"),
+        (
+            "training_data__yaml",
+            "a: 1\nb: [1, 2\nc: 3\n",
+            r"training_data\.yaml:3: cannot be read: .*expected ',' or '\]'",
+        ),
+        ("training_data__yaml", "a: 1\n\tb: 2\n", r"yaml:2: cannot be read: .*tab"),
+        (
+            "training_data__json",
+            '{"a": 1,\n "b": }',
+            r"training_data\.json:2: cannot be read: expected a value, found '}'",
+        ),
+        ("training_data__json", '{"a": 1,\n "b": 2', r"json:2: cannot be read: expected ',' or '}', found the end of"),
+        ("training_data__json", '{"a": [1,\n]}', r"json:2: cannot be read: expected a value, found '\]}'"),
+        ("training_data__json", '{"a": 1}\n{"b": 2}', r"json:2: cannot be read: expected the end of the file"),
+        ("training_data__json", '{"a": 01}', r"json:1: cannot be read: expected ',' or '}'"),
+        ("training_data__json", '{"a":\n NaN}', r"json:2: cannot be read: expected JSON, found 'NaN}'"),
+        ("training_data__json", '{"a": "\\x"}', "json:1: cannot be read: .* is no JSON text"),
+        ("training_data__json", '{"a":\n "\\ud800"}', "json:2: half a surrogate pair is no text"),
+        ("training_data__json", '{"a": 1e999}', "json:1: 1e999 is too large for a number"),
+        ("training_data__yaml", "a: 1e999", "yaml:1: 1e999 is too large for a number"),
+        ("training_data__yaml", f"a: {'9' * 5000}", "yaml:1: Exceeds the limit"),
+        ("training_data__yaml", "a:\n  b: .inf", r"yaml:2: \.inf is no number to compare with; leave the key out"),
+        (
+            "training_data__yaml",
+            "a:\n  b: 1\n  c: 2\n  b: 3",
+            r"yaml:4: a\.b is there twice, first on line 2; keep one",
+        ),
+        ("training_data__json", '{"a": {"b": 1,\n"b": 2}}', r"json:2: a\.b is there twice, first on line 1; keep one"),
+        (
+            "training_data__yaml",
+            "a: !!python/object/apply:os.system [ls]",
+            r"yaml:1: tags \(.*os\.system\) are not read",
+        ),
+        ("training_data__yaml", "a: !secret x", r"yaml:1: tags \(!secret\) are not read; write the plain value"),
+        ("training_data__yaml", "a: &x [1]\nb: [*x, *x]", r"yaml:2: aliases \(\*name\) are not read; write the value"),
+        ("training_data__yaml", "a:\n  <<: {b: 1}", r"yaml:2: merge keys \(<<\) are not read"),
+        ("training_data__yaml", "? [a]\n: b", "yaml:1: a list or object stands where a key is expected"),
+        ("training_data__yaml", "- a\n- b\n", "yaml:1: expected keys and values at the top, found list"),
+        ("training_data__json", "5", "json:1: expected keys and values at the top, found int"),
         ("training_data__yaml", "", "expected keys and values at the top, found NoneType"),
-        ("training_data__yaml", "[" * 5000, "cannot be read"),
-        ("training_data__json", "[" * 200_000, "cannot be read"),
-        ("training_data__yaml", "a: 1\n---\nb: 2\n", "cannot be read"),
-        ("trained_model__json", "{}", "trained_model is there twice"),
+        ("training_data__yaml", "[" * 5000, "yaml:1: .* is nested deeper than 64 levels"),
+        ("training_data__json", "[" * 200_000, "json:1: .* is nested deeper than 64 levels"),
+        ("training_data__yaml", "a: 1\n---\nb: 2\n", "yaml:2: a second document"),
+        ("trained_model__json", '{"model_name": "m"}', "trained_model is there twice, first in trained_model.json"),
+        ("trained_model__yml", "model_version: '8'", r"trained_model is there twice.*\(model_version '7' and '8'\)"),
+        ("training-data__yaml", "a: 1", "training-data.yaml looks like training_data.yaml misspelt; rename it"),
+        ("TrainedModel__json", "{}", "TrainedModel.json looks like trained_model.json misspelt"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, text: str, message: str) -> None:
@@ -220,15 +256,65 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, text: st
         read_descriptors(tmp_path)
 
 
-def test_bytes_that_are_no_text_and_files_that_are_too_large_are_refused(tmp_path: Path) -> None:
-    folder_of(tmp_path)
-    path = tmp_path / "training_data.yaml"
-    path.write_bytes(b"a: \xff\xfe")
-    with pytest.raises(DescriptorError, match="cannot be read"):
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("training_data.yaml", b"a: 1\nb: \xff\xfe", r"training_data\.yaml:2: is not UTF-8 text: byte 8 is 0xff"),
+        ("training_data.json", '{"a": 1}'.encode("utf-16"), r"training_data\.json:1: is not UTF-8 text"),
+        ("training_data.yaml", b"#" * (MAX_BYTES + 1), "is larger than 8 MiB; keep data out of descriptors"),
+        ("training_data.json", b" " * (50 << 20), "is larger than 8 MiB"),
+        ("training_data.yaml", PICKLED, "training_data.yaml: is pickled; a pickle runs code when it is read"),
+        ("training_data.pkl", PICKLED, "training_data.pkl is pickled; a pickle runs code"),
+        ("training_data.joblib", b"anything", "training_data.joblib is pickled"),
+        ("training_data.yaml", b"(dp0\nS'a'\np1\nI1\ns.", "training_data.yaml:1: "),
+        ("training_data.yaml", b"a: \x00", "training_data.yaml.*cannot be read"),
+    ],
+)
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path, name: str, content: bytes, message: str) -> None:
+    (folder_of(tmp_path) / name).write_bytes(content)
+    with pytest.raises(DescriptorError, match=message):
         read_descriptors(tmp_path)
-    path.write_bytes(b"#" * (MAX_BYTES + 1))
-    with pytest.raises(DescriptorError, match="larger than 8 MiB"):
-        read_descriptors(tmp_path)
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    path = folder_of(tmp_path) / "training_data.yaml"
+    path.symlink_to(path)
+    with pytest.raises(
+        DescriptorError, match=r"training_data\.yaml cannot be opened: Too many levels of symbolic links"
+    ):
+        read_set(tmp_path)
+    path.unlink()
+    path.symlink_to(tmp_path / "gone")
+    with pytest.raises(DescriptorError, match=r"training_data\.yaml cannot be opened: No such file"):
+        read_set(tmp_path)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(DescriptorError, match=r"training_data\.yaml is not a file"):
+        read_set(tmp_path)
+    path.rmdir()
+    os.mkfifo(path)
+    with pytest.raises(DescriptorError, match=r"training_data\.yaml is not a file"):
+        read_set(tmp_path)
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    with pytest.raises(DescriptorError, match="loop is not a folder"):
+        read_set(loop)
+
+
+def test_a_long_file_is_read(tmp_path: Path) -> None:
+    row = "- [0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0]\n"
+    (folder_of(tmp_path) / "raw_data.yaml").write_text("rows:\n" + row * 20_000, "utf-8")
+    assert len(read_set(tmp_path).of("raw_data")["rows"]) == 20_000
+
+
+def test_words_of_yaml_mean_what_they_look_like(tmp_path: Path) -> None:
+    """Country codes are no booleans, dates and times of day stay text, exponents need no dot."""
+    text = "a: {NO: NO, on: yes, 1: 12:30, 2026-08-01: 2026-08-01, 0.50: 1e-3, t: true, n: ~, x: 0x10, q: '5'}"
+    found = read_set(folder_of(tmp_path, **{"raw_data__yaml": text})).of("raw_data")["a"]
+    assert found == {
+        "NO": "NO", "on": "yes", "1": "12:30", "2026-08-01": "2026-08-01", "0.50": 0.001, "t": True, "n": None, "x": 16,
+        "q": "5",
+    }  # fmt: skip
 
 
 def test_a_folder_without_a_model_says_what_belongs_there(tmp_path: Path) -> None:
