@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from models.embedder import Embedder, EmbedError, ModelLoadError, decode_tensor
 from models.reference import ModelFile
-from streams.batches import Stamped, embedded_batch
+from streams.batches import Stamped
 from streams.claim_check import fetch
+from streams.embedded import NOTHING, Recomputed, embedded_batch, recomputed
 from streams.errors import BadInput, ModelError
 from streams.intake import Intake
 from streams.lane import Lane
@@ -90,23 +91,21 @@ class Embed(Intake):
 
     async def _embed(self, waiting: list[Waiting]) -> None:
         try:
-            vectors: dict[int, NDArray[np.float32]] = {}
+            found: dict[int, Recomputed] = {}
             by_model: dict[ModelFile | None, list[int]] = {}
             for i, item in enumerate(waiting):
                 sample: InputSample = item.stamped.event
                 by_model.setdefault(self.runtime.registry.get(sample.model, sample.version).file, []).append(i)
             for file, rows in by_model.items():
-                vectors |= await self._of_model(file, [(i, waiting[i]) for i in rows])
-            await self._add(waiting, vectors)
+                found |= await self._of_model(file, [(i, waiting[i]) for i in rows])
+            await self._add(waiting, found)
         except Exception as error:  # noqa: BLE001 -- a task of its own: nobody else would see it
             self.runtime.end("embedding failed", error)
 
-    async def _of_model(
-        self, file: ModelFile | None, items: list[tuple[int, Waiting]]
-    ) -> dict[int, NDArray[np.float32]]:
-        """Embeddings by row number; rows that cannot be embedded are buried, rows without a model have no dimension."""
+    async def _of_model(self, file: ModelFile | None, items: list[tuple[int, Waiting]]) -> dict[int, Recomputed]:
+        """What the model makes of them, by row number; rows that cannot be embedded are buried."""
         if file is None:
-            return {i: np.empty(0, np.float32) for i, _ in items}
+            return dict.fromkeys((i for i, _ in items), NOTHING)
         loaded = await self._model(file)
         if loaded.embedder is None:
             for _, item in items:
@@ -122,14 +121,14 @@ class Embed(Intake):
         if not kept:
             return {}
         try:
-            rows = await self._in_thread(loaded.embedder.embed, np.stack(tensors))
+            rows = await self._in_thread(recomputed, loaded.embedder, np.stack(tensors))
         except (EmbedError, ValueError) as error:
             return await self._halved(file, kept, error)
         return {i: row for (i, _), row in zip(kept, rows, strict=True)}
 
     async def _halved(
         self, file: ModelFile, items: list[tuple[int, Waiting]], error: EmbedError | ValueError
-    ) -> dict[int, NDArray[np.float32]]:
+    ) -> dict[int, Recomputed]:
         """A batch the model failed on is tried in halves (memory); a single input that fails is buried."""
         if len(items) == 1:
             items[0][1].lane.bury(items[0][1].message, BadInput(str(error)), self.name)
@@ -155,16 +154,17 @@ class Embed(Intake):
         except ValueError as error:
             raise BadInput(f"sampled input {sample.inference_id!r}: {error}") from None
 
-    async def _add(self, waiting: list[Waiting], vectors: dict[int, NDArray[np.float32]]) -> None:
+    async def _add(self, waiting: list[Waiting], found: dict[int, Recomputed]) -> None:
         by_lane: dict[int, list[int]] = {}
         for i, item in enumerate(waiting):
             by_lane.setdefault(id(item.lane), []).append(i)
         for rows in by_lane.values():
             lane = waiting[rows[0]].lane
-            kept = [i for i in rows if i in vectors]
+            kept = [i for i in rows if i in found]
             last = waiting[rows[-1]].stamped.offset
             self.embedded += len(kept)
-            await lane.add(embedded_batch([waiting[i].stamped for i in kept], [vectors[i] for i in kept], last))
+            stamped, mine = [waiting[i].stamped for i in kept], [found[i] for i in kept]
+            await lane.add(embedded_batch(stamped, mine, last, self.runtime.registry.get))
 
     # -- models ------------------------------------------------------------------------------------------
 
@@ -180,8 +180,8 @@ class Embed(Intake):
         try:
             content = _content(file, settings.model_prefixes)
             embedder = Embedder.load(
-                content, sha256=file.sha256 or None, embedding=file.embedding, policy=settings.provider_policy,
-                max_batch=settings.embed_batch,
+                content, sha256=file.sha256 or None, embedding=file.embedding, scores=file.scores or None,
+                policy=settings.provider_policy, max_batch=settings.embed_batch,
             )  # fmt: skip
         except (ModelLoadError, ModelError, BadInput, OSError) as error:
             return Loaded(None, f"the model's ONNX file cannot be used: {error}", time.monotonic())

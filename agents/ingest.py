@@ -36,7 +36,8 @@ class Ingest(Intake):
         if record.rejected is not None:
             self._bury_rows(lane, message, record)
         kept = kept_of_frame(record, self.runtime.settings.keep_rate)
-        await lane.add(frame_batch(record, message.offset, received), kept)
+        batch = frame_batch(record, message.offset, received, self.runtime.registry.describes)
+        await lane.add(batch, kept)
 
     async def flush(self) -> None:
         """Add the single events that wait."""
@@ -46,7 +47,8 @@ class Ingest(Intake):
     async def _add(self, lane: Lane) -> None:
         waiting = lane.unqueue()
         if waiting:
-            await lane.add(event_batch(waiting), kept_of_events(waiting, self.runtime.settings.keep_rate))
+            batch = event_batch(waiting, self.runtime.registry.describes)
+            await lane.add(batch, kept_of_events(waiting, self.runtime.settings.keep_rate))
 
     def _bury_rows(self, lane: Lane, message: Any, record: Decoded) -> None:
         """Rows without id, time, model or version become a frame of their own among the dead letters."""

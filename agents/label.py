@@ -180,6 +180,7 @@ def labelled(stamped: Stamped, prediction: Prediction, skew_us: int = SKEW_US, a
         confidence=math.nan if confidence is None else confidence,
         propensity=label.propensity,
         feedback=label.source != "ground-truth",
+        predicted=prediction.label,
     )
 
 

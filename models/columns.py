@@ -3,9 +3,9 @@
 One row is one inference, one embedded input, or one labelled inference. All times are int64 microseconds UTC.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,33 @@ class Categories(NamedTuple):
     values: tuple[str, ...]
 
 
+class Ids(Protocol):
+    """Ids of rows, turned into text only for the few rows that somebody asks about."""
+
+    def take(self, rows: NDArray[np.intp] | slice) -> "Ids":
+        """Only `rows`."""
+
+    def texts(self, rows: NDArray[np.intp]) -> list[str]:
+        """The ids of `rows`."""
+
+
+class TextIds:
+    """Ids that are text already."""
+
+    __slots__ = ("_texts",)
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._texts = texts
+
+    def take(self, rows: NDArray[np.intp] | slice) -> "TextIds":
+        """Only `rows`."""
+        return TextIds(self._texts[rows] if isinstance(rows, slice) else self.texts(rows))
+
+    def texts(self, rows: NDArray[np.intp]) -> list[str]:
+        """The ids of `rows`."""
+        return [self._texts[row] for row in rows.tolist()]
+
+
 def _take(column: Any, rows: NDArray[np.intp] | slice) -> Any:
     if column is None:
         return None
@@ -36,7 +63,7 @@ def _take(column: Any, rows: NDArray[np.intp] | slice) -> Any:
         return Categories(column.codes[rows], column.values)
     if isinstance(column, dict):
         return {name: _take(part, rows) for name, part in column.items()}
-    return column[rows]
+    return column[rows] if isinstance(column, np.ndarray) else column.take(rows)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,13 +103,36 @@ class Inferences(Columns):
     live: NDArray[np.bool_] | None = None  # False: shadow or holdout, counted apart
     capped: NDArray[np.bool_] | None = None  # the clock of the sender is absurd
     id_hash: NDArray[np.uint64] | None = None
+    ids: Ids | None = None
+    status: Categories | None = None  # classes of status codes: 2xx, 4xx, …
+    digest: Categories | None = None  # of the file that served, as the server says
+    embedded: NDArray[np.bool_] | None = None  # the event carries the server's embedding
+
+
+@dataclass(slots=True, kw_only=True)
+class Served(Columns):
+    """Live inference events of one model, whatever its version: who answered."""
+
+    version: Categories
+    digest: Categories | None = None
+    failed: NDArray[np.bool_] | None = None
+    capped: NDArray[np.bool_] | None = None
 
 
 @dataclass(slots=True, kw_only=True)
 class Embedded(Columns):
-    """Sampled inputs after the embedder: `embedding` is (n, d) float32."""
+    """Sampled inputs after the embedder: `embedding` is (n, d) float32.
+
+    `skew` is the relative error of the embedding that the server sent, `cosine` that of the angle between the two; NaN
+    where it sent none, or one of another length (`misfit`). `origin` is `<provider or ?>|<batch size or ?>` there.
+    """
 
     embedding: NDArray[np.float32]
+    label: Categories | None = None  # class of the highest recomputed score
+    skew: Floats | None = None
+    cosine: Floats | None = None
+    origin: Categories | None = None
+    misfit: NDArray[np.bool_] | None = None
     capped: NDArray[np.bool_] | None = None
 
 
@@ -95,4 +145,5 @@ class Outcomes(Columns):
     truth: Categories
     confidence: Floats
     feedback: NDArray[np.bool_]  # biased evidence, counted apart from audits
+    predicted: Categories | None = None  # the label that the model gave
     capped: NDArray[np.bool_] | None = None

@@ -16,11 +16,11 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from models.columns import Embedded, Inferences, Ints, Outcomes, Subject
+from models.columns import Embedded, Inferences, Ints, Outcomes, Served, Subject
 from models.profile import Profile
 from models.reference import Reference
 
-Rows = Inferences | Embedded | Outcomes
+Rows = Inferences | Embedded | Outcomes | Served
 Group = tuple[Subject, Rows, Ints | slice]
 Hold = tuple[int, tuple[int, int]]  # an offset that is still needed, and the clock in force before it
 NEVER = -(1 << 62)  # before every time

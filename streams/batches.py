@@ -8,11 +8,13 @@ import numpy as np
 from bestbefore_client.sampling import u64
 from numpy.typing import NDArray
 
-from models.columns import Categories, Embedded, Inferences, Outcomes, Subject
+from models.columns import Categories, Inferences, Outcomes, Subject
 from models.quality import top_confidence
 from models.window_book import Batch, Group
+from streams.event_columns import encoded, has_failed, inferences, is_live, predicted, shape_of
 from streams.frames import Decoded, reserved_of
-from streams.records import RESERVED_FIELDS, InferenceEvent, InputSample, segment_key, time_us
+from streams.records import RESERVED_FIELDS, InferenceEvent, segment_key, time_us
+from streams.served import Describes, nothing_described, served_of_events, served_of_frame
 from streams.store_rows import Prediction
 
 
@@ -37,6 +39,7 @@ class Labelled(NamedTuple):
     confidence: float
     propensity: float
     feedback: bool
+    predicted: str | None = None
 
 
 def threshold(rate: float) -> np.uint64:
@@ -47,10 +50,11 @@ def threshold(rate: float) -> np.uint64:
 # -- frames --------------------------------------------------------------------------------------------------
 
 
-def frame_batch(decoded: Decoded, offset: int, received: int) -> Batch:
-    """The batch of one frame."""
+def frame_batch(decoded: Decoded, offset: int, received: int, describes: Describes = nothing_described) -> Batch:
+    """The batch of one frame. Of models that `describes` knows, all versions are counted side by side, too."""
     rows = decoded.rows
     groups: list[Group] = [(s, rows if isinstance(w, slice) else rows.take(w), w) for s, w in decoded.subjects]
+    groups += served_of_frame(decoded, describes)
     return Batch(rows.offset, rows.time, np.full(len(rows), received, dtype=np.int64), groups, offset)
 
 
@@ -125,15 +129,15 @@ def _confidences(scores: NDArray[np.float32] | None, size: int) -> list[float | 
 # -- single events -------------------------------------------------------------------------------------------
 
 
-def event_batch(stamped: Sequence[Stamped]) -> Batch:
-    """The batch of single inference events, in offset order.
+def event_batch(stamped: Sequence[Stamped], describes: Describes = nothing_described) -> Batch:
+    """The batch of single inference events, in offset order; `describes` as for frames.
 
     Only events with the same fields become rows of the same columns: a field that an event does not have must not
     look like a null only because it was decoded together with one that has it.
     """
     alike: dict[tuple[Subject, Any], list[int]] = {}
     for i, (_, _, event) in enumerate(stamped):
-        shape = _shape(event)
+        shape = shape_of(event)
         for segment in {"", segment_key(event.segment)}:
             alike.setdefault((Subject(event.model, event.version, segment), shape), []).append(i)
     offset = np.array([s.offset for s in stamped], dtype=np.int64)
@@ -142,114 +146,9 @@ def event_batch(stamped: Sequence[Stamped]) -> Batch:
     groups: list[Any] = []
     for (subject, _), where in alike.items():
         index = np.array(where)
-        groups.append((subject, _inferences([stamped[i].event for i in where], offset[index], time[index]), index))
+        groups.append((subject, inferences([stamped[i].event for i in where], offset[index], time[index]), index))
+    groups += served_of_events([s.event for s in stamped], offset, time, describes)
     return Batch(offset, time, received, groups, int(offset[-1]))
-
-
-def _shape(event: InferenceEvent) -> tuple[Any, ...]:
-    """Which fields an event has, and which of its features are text."""
-    out = event.output
-    present = (predicted(event) is None, not (out and out.scores), out is None or out.value is None)
-    text = tuple(sorted(name for name, value in event.features.items() if isinstance(value, str)))
-    return (*present, event.latency_ms is None, tuple(sorted(event.features)), text)
-
-
-def _inferences(events: list[InferenceEvent], offset: Any, time: Any) -> Inferences:
-    numeric, missing, categorical = _event_features(events)
-    classes = sorted({name for e in events if e.output and e.output.scores for name in e.output.scores})
-    return Inferences(
-        offset=offset,
-        time=time,
-        weight=_event_weight(events),
-        numeric=numeric,
-        missing=missing,
-        categorical=categorical,
-        scores=_event_scores(events, classes),
-        label=_event_labels(events),
-        value=_column([e.output.value if e.output else None for e in events]),
-        latency_ms=_column([e.latency_ms for e in events]),
-        failed=_true([_failed(e) for e in events]),
-        abstained=_true([e.abstained for e in events]),
-        live=np.array([_live(e) for e in events]),
-        id_hash=np.array([u64(e.id) for e in events], dtype=np.uint64),
-    )
-
-
-def _live(event: InferenceEvent) -> bool:
-    return event.served in (None, "live")
-
-
-def _failed(event: InferenceEvent) -> bool:
-    return event.status >= 400 or _without_output(event)
-
-
-def _without_output(event: InferenceEvent) -> bool:
-    """The event announces an output and has none; an event without `output` at all only carries inputs."""
-    out = event.output
-    return out is not None and not event.abstained and out.label is None and not out.scores and out.value is None
-
-
-def _event_weight(events: list[InferenceEvent]) -> NDArray[np.float64] | None:
-    rates = [e.sampling for e in events]
-    return None if all(r == 1.0 for r in rates) else 1.0 / np.array(rates)
-
-
-def _event_features(events: list[InferenceEvent]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Categories]]:
-    names = list(dict.fromkeys(name for e in events for name in e.features))
-    numeric, missing, categorical = {}, {}, {}
-    for name in names:
-        values = [e.features.get(name) for e in events]
-        if isinstance(values[0], str):
-            categorical[name] = _encode([str(v) for v in values])
-            continue
-        numeric[name] = np.array([np.nan if v is None else float(v) for v in values])
-        absent = np.array([v is None for v in values])
-        if absent.any():
-            missing[name] = absent
-    return numeric, missing, categorical
-
-
-def _event_scores(events: list[InferenceEvent], classes: list[str]) -> NDArray[np.float32] | None:
-    if not classes:
-        return None
-    matrix = np.full((len(events), len(classes)), np.nan, dtype=np.float32)
-    column = {name: i for i, name in enumerate(classes)}
-    for row, event in enumerate(events):
-        if event.output and event.output.scores:
-            # Servers may send only the top scores; what is left out is zero.
-            matrix[row] = 0.0
-            for name, value in event.output.scores.items():
-                matrix[row, column[name]] = value
-    return matrix
-
-
-def predicted(event: InferenceEvent) -> str | None:
-    """The predicted label: as sent, else the class of the highest score."""
-    out = event.output
-    if out is None or out.label is not None or not out.scores:
-        return out.label if out else None
-    return max(out.scores, key=out.scores.__getitem__)
-
-
-def _event_labels(events: list[InferenceEvent]) -> Categories | None:
-    labels = [predicted(e) for e in events]
-    return None if all(label is None for label in labels) else _encode(labels)
-
-
-def _encode(values: list[str | None]) -> Categories:
-    names = list(dict.fromkeys(v for v in values if v is not None))
-    code: dict[str | None, int] = {name: i for i, name in enumerate(names)}
-    return Categories(np.array([code.get(v, -1) for v in values], dtype=np.int32), tuple(names))
-
-
-def _column(values: list[float | None]) -> NDArray[np.float64] | None:
-    if all(v is None for v in values):
-        return None
-    return np.array([np.nan if v is None else v for v in values], dtype=np.float64)
-
-
-def _true(flags: list[bool]) -> NDArray[np.bool_] | None:
-    return np.array(flags) if any(flags) else None
 
 
 def kept_of_events(stamped: Sequence[Stamped], rate: float) -> list[Prediction]:
@@ -257,7 +156,7 @@ def kept_of_events(stamped: Sequence[Stamped], rate: float) -> list[Prediction]:
     if rate <= 0:
         return []
     limit = int(threshold(rate))
-    return [_prediction(s.event, rate) for s in stamped if _live(s.event) and u64(s.event.id) <= limit]
+    return [_prediction(s.event, rate) for s in stamped if is_live(s.event) and u64(s.event.id) <= limit]
 
 
 def _prediction(event: InferenceEvent, rate: float) -> Prediction:
@@ -276,32 +175,10 @@ def _prediction(event: InferenceEvent, rate: float) -> Prediction:
         propensity=rate,
         extra=msgspec.to_builtins(extra) or None,
     )
-    return _unanswered(row) if _failed(event) or event.abstained else row
+    return _unanswered(row) if has_failed(event) or event.abstained else row
 
 
-# -- sampled inputs and labels -------------------------------------------------------------------------------
-
-
-def embedded_batch(stamped: Sequence[Stamped], vectors: Sequence[NDArray[np.float32]], last: int) -> Batch:
-    """The batch of sampled inputs after the embedder; `vectors[i]` belongs to `stamped[i]`."""
-    by_subject: dict[Subject, list[int]] = {}
-    for i, (_, _, event) in enumerate(stamped):
-        for segment in {"", segment_key(event.segment)}:
-            by_subject.setdefault(Subject(event.model, event.version, segment), []).append(i)
-    offset = np.array([s.offset for s in stamped], dtype=np.int64)
-    time = np.array([time_us(s.event.time) for s in stamped], dtype=np.int64)
-    groups: list[Any] = []
-    for subject, where in sorted(by_subject.items()):
-        index = np.array(where)
-        samples: list[InputSample] = [stamped[i].event for i in where]
-        rows = Embedded(
-            offset=offset[index],
-            time=time[index],
-            weight=1.0 / np.array([s.propensity for s in samples]),
-            embedding=np.stack([vectors[i] for i in where]),
-        )
-        groups.append((subject, rows, index))
-    return Batch(offset, time, np.array([s.received for s in stamped], dtype=np.int64), groups, last)
+# -- labels --------------------------------------------------------------------------------------------------
 
 
 def outcome_batch(joined: Sequence[Labelled], last: int) -> Batch:
@@ -321,9 +198,10 @@ def outcome_batch(joined: Sequence[Labelled], last: int) -> Batch:
             weight=1.0 / np.array([j.propensity for j in mine]),
             event_time=np.array([j.event_time for j in mine], dtype=np.int64),
             correct=np.array([j.correct for j in mine]),
-            truth=_encode([j.truth for j in mine]),
+            truth=encoded([j.truth for j in mine]),
             confidence=np.array([j.confidence for j in mine]),
             feedback=np.array([j.feedback for j in mine]),
+            predicted=encoded([j.predicted for j in mine]),
         )
         groups.append((subject, rows, index))
     return Batch(offset, time, np.array([j.received for j in joined], dtype=np.int64), groups, last)

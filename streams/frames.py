@@ -14,6 +14,19 @@ from bestbefore_client.sampling import u64_many
 from numpy.typing import NDArray
 
 from models.columns import Categories, Inferences, Subject
+from models.tables import OTHER
+from streams.arrow_columns import (
+    ArrowIds,
+    categories,
+    flags,
+    floats,
+    is_text,
+    matrix,
+    numbers,
+    present,
+    text_buffers,
+    times,
+)
 from streams.errors import Invalid, Undecodable
 from streams.records import LEAST_SHARE, RESERVED_FIELDS, bounded_segment_key
 
@@ -54,22 +67,28 @@ def decode_batch(batch: pa.RecordBatch, offset: int) -> Decoded:
     columns: dict[str, Any] = {name: batch.column(i) for i, name in enumerate(schema.names)}
     _check_reserved(columns)
     numeric, missing, categorical = _features(columns)
-    scores = _matrix(columns.get("scores"), "scores")
+    scores = matrix(columns.get("scores"), "scores")
+    status = floats(columns.get("status"), "status")
+    digest = columns.get("digest")
     rows = Inferences(
         offset=np.full(size, offset, dtype=np.int64),
-        time=_times(columns["time"]),
+        time=times(columns["time"]),
         weight=_weight(columns.get("sampling")),
         numeric=numeric,
         missing=missing,
         categorical=categorical,
         scores=scores,
         label=_label(columns, classes, scores),
-        value=_floats(columns.get("value"), "value"),
-        latency_ms=_floats(columns.get("latency_ms"), "latency_ms"),
-        failed=_failed(columns.get("status")),
-        abstained=_flags(columns.get("abstained"), "abstained"),
+        value=floats(columns.get("value"), "value"),
+        latency_ms=floats(columns.get("latency_ms"), "latency_ms"),
+        failed=_failed(status),
+        abstained=flags(columns.get("abstained"), "abstained"),
         live=_live(columns.get("served")),
         id_hash=_hashes(columns["id"]),
+        ids=ArrowIds(columns["id"]),
+        status=None if status is None else status_classes(status),
+        digest=None if digest is None or pa.types.is_null(digest.type) else categories(digest, "digest"),
+        embedded=present(columns.get("embedding")),
     )
     _mark_without_output(rows)
     return Decoded(rows, _subjects(columns, size), batch, classes, rejected)
@@ -102,7 +121,7 @@ def _split(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch | None
         if name not in names:
             raise Invalid(f"frame: required column {name!r} is absent; it has {', '.join(names[:20])}")
         column = batch.column(name)
-        right = pa.types.is_timestamp(column.type) if name == "time" else _is_text(column.type)
+        right = pa.types.is_timestamp(column.type) if name == "time" else is_text(column.type)
         if not right:
             expected = "a timestamp with time zone" if name == "time" else "a string"
             raise Invalid(f"frame: column {name!r} must be {expected}, is {column.type}")
@@ -125,35 +144,13 @@ def _split(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch | None
 
 def _unfit(column: pa.Array) -> bool:
     """Identifiers go into keys and tables: not empty, bounded, and without NUL."""
-    data, offsets = _text_buffers(column)
+    data, offsets = text_buffers(column)
     if not len(column):
         return False
     sizes = np.diff(offsets)
     if sizes.min() == 0 and pc.any(pc.equal(pc.binary_length(column), 0)).as_py():  # a null is empty, too
         return True
     return int(sizes.max()) > MAX_ID_BYTES or not data[offsets[0] : offsets[-1]].all()
-
-
-def _text_buffers(column: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """UTF-8 bytes of a string column, and where each text begins and the last one ends."""
-    wide = column.type == pa.large_string()
-    _, offsets, data = column.buffers()
-    # Counted, not sliced: a buffer may end in bytes that are no whole offset.
-    count = column.offset + len(column) + 1 if len(column) else 0
-    bounds = np.frombuffer(offsets or b"", np.int64 if wide else np.int32, count)[column.offset :]
-    return np.frombuffer(data or b"", np.uint8), bounds.astype(np.int64, copy=False)
-
-
-def _constant(column: pa.Array) -> str | None:
-    """The one text that all rows of a string column share, where a look at the bytes can tell."""
-    if column.null_count or not len(column) or pa.types.is_dictionary(column.type):
-        return None
-    data, bounds = _text_buffers(column)
-    width = int(bounds[1] - bounds[0])
-    if width == 0 or int(bounds[-1] - bounds[0]) != width * len(column) or (np.diff(bounds) != width).any():
-        return None
-    texts = data[bounds[0] : bounds[-1]].reshape(len(column), width)
-    return str(column[0].as_py()) if (texts == texts[0]).all() else None
 
 
 def frame_bytes(batch: pa.RecordBatch) -> bytes:
@@ -168,14 +165,8 @@ def _check_reserved(columns: dict[str, Any]) -> None:
     """Reserved fields are carried along as JSON: what has no form there, or none without pandas, is refused."""
     for name in RESERVED_FIELDS:
         kind = columns[name].type if name in columns else pa.null()
-        if not (_is_text(kind) or _numbers(kind) or pa.types.is_null(kind)):
+        if not (is_text(kind) or numbers(kind) or pa.types.is_null(kind)):
             raise Invalid(f"frame: column {name!r} must be text (objects as JSON) or numbers, is {kind}")
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _classes(schema: pa.Schema) -> tuple[str, ...]:
@@ -186,40 +177,16 @@ def _classes(schema: pa.Schema) -> tuple[str, ...]:
         raise Invalid(f"frame: schema metadata `classes` must be a JSON list of names: {error}") from None
 
 
-def _times(column: pa.Array) -> NDArray[np.int64]:
-    if column.type.unit != "us":
-        column = column.cast(pa.timestamp("us", column.type.tz), safe=False)
-    times: NDArray[np.int64] = column.view(pa.int64()).to_numpy()
-    return times
+def status_classes(status: NDArray[np.float64]) -> Categories:
+    """Status codes, NaN where absent, as 1xx to 5xx; any other number is OTHER."""
+    if (status // 100 == 2).all():
+        return Categories(np.zeros(len(status), np.int32), ("2xx",))
+    missing, known = np.isnan(status), (status >= 100) & (status < 600)
+    codes = np.where(known, np.nan_to_num(status) // 100 - 1, 5).astype(np.int32)
+    return Categories(np.where(missing, np.int32(-1), codes), ("1xx", "2xx", "3xx", "4xx", "5xx", OTHER))
 
 
-def _numbers(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind))
-
-
-def _floats(column: pa.Array | None, name: str) -> NDArray[np.float64] | None:
-    """float64, NaN where null."""
-    if column is None:
-        return None
-    if not _numbers(column.type):
-        raise Invalid(f"frame: column {name!r} must hold numbers, is {column.type}")
-    if pa.types.is_boolean(column.type) or (column.null_count and pa.types.is_integer(column.type)):
-        column = column.cast(pa.float64(), safe=False)
-    values: NDArray[Any] = column.to_numpy(zero_copy_only=False)
-    return values.astype(np.float64, copy=False)
-
-
-def _flags(column: pa.Array | None, name: str) -> NDArray[np.bool_] | None:
-    if column is None:
-        return None
-    if not pa.types.is_boolean(column.type):
-        raise Invalid(f"frame: column {name!r} must be boolean, is {column.type}")
-    flags: NDArray[np.bool_] = column.fill_null(False).to_numpy(zero_copy_only=False)
-    return flags if flags.any() else None
-
-
-def _failed(column: pa.Array | None) -> NDArray[np.bool_] | None:
-    status = _floats(column, "status")
+def _failed(status: NDArray[np.float64] | None) -> NDArray[np.bool_] | None:
     if status is None:
         return None
     failed = status >= 400
@@ -229,14 +196,14 @@ def _failed(column: pa.Array | None) -> NDArray[np.bool_] | None:
 def _live(column: pa.Array | None) -> NDArray[np.bool_] | None:
     if column is None:
         return None
-    codes, values = _categories(column, "served")
+    codes, values = categories(column, "served")
     live = np.array([*(value == "live" for value in values), True])
     return live[codes]
 
 
 def _weight(column: pa.Array | None) -> NDArray[np.float64] | None:
     """1 / probability; a probability outside [LEAST_SHARE, 1] is refused."""
-    rate = _floats(column, "sampling")
+    rate = floats(column, "sampling")
     if rate is None:
         return None
     rate = np.where(np.isnan(rate), 1.0, rate)
@@ -245,41 +212,10 @@ def _weight(column: pa.Array | None) -> NDArray[np.float64] | None:
     return None if (rate == 1.0).all() else 1.0 / rate
 
 
-def _matrix(column: pa.Array | None, name: str) -> NDArray[np.float32] | None:
-    """A fixed-size list column as (n, k), NaN rows where null."""
-    if column is None:
-        return None
-    if not pa.types.is_fixed_size_list(column.type) or not pa.types.is_floating(column.type.value_type):
-        raise Invalid(f"frame: column {name!r} must be a fixed-size list of floats, is {column.type}")
-    width = column.type.list_size
-    inner = column.values.slice(column.offset * width, len(column) * width)
-    matrix: NDArray[np.float32] = (
-        inner.to_numpy(zero_copy_only=False).reshape(len(column), width).astype(np.float32, copy=False)
-    )
-    if column.null_count:
-        matrix = matrix.copy()
-        matrix[column.is_null().to_numpy(zero_copy_only=False)] = np.nan
-    return matrix
-
-
-def _categories(column: pa.Array, name: str) -> Categories:
-    if not _is_text(column.type):
-        raise Invalid(f"frame: column {name!r} must be a string, is {column.type}")
-    same = _constant(column)
-    if same is not None:
-        return Categories(np.zeros(len(column), np.int32), (same,))
-    if pa.types.is_dictionary(column.type) and column.dictionary.null_count:
-        column = column.dictionary_decode()
-    encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    codes = encoded.indices
-    codes = codes.fill_null(-1) if codes.null_count else codes
-    return Categories(codes.to_numpy().astype(np.int32, copy=False), tuple(encoded.dictionary.to_pylist()))
-
-
 def _label(columns: dict[str, Any], classes: tuple[str, ...], scores: NDArray[np.float32] | None) -> Categories | None:
     """The predicted label; the class of the highest score where only scores are sent."""
     if "label" in columns:
-        return _categories(columns["label"], "label")
+        return categories(columns["label"], "label")
     if scores is None:
         return None
     names = classes or tuple(str(i) for i in range(scores.shape[1]))
@@ -297,21 +233,21 @@ def _features(columns: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], 
         if not name.startswith("features."):
             continue
         short = name[len("features.") :]
-        if _numbers(column.type):
-            numeric[short] = _floats(column, name)
+        if numbers(column.type):
+            numeric[short] = floats(column, name)
             if column.null_count:
                 missing[short] = column.is_null().to_numpy(zero_copy_only=False)
         elif pa.types.is_null(column.type):
             categorical[short] = Categories(np.full(len(column), -1, np.int32), ())
         else:
-            categorical[short] = _categories(column, name)
+            categorical[short] = categories(column, name)
     return numeric, missing, categorical
 
 
 def _hashes(column: pa.Array) -> NDArray[np.uint64]:
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
-    return u64_many(*_text_buffers(column))
+    return u64_many(*text_buffers(column))
 
 
 def _mark_without_output(rows: Inferences) -> None:
@@ -354,7 +290,7 @@ def _subjects(columns: dict[str, Any], size: int) -> list[tuple[Subject, NDArray
     keys = [name for name in columns if name.startswith("segment.")]
     if len(keys) > 8:
         raise Invalid(f"frame: at most 8 segment keys, this one has {len(keys)}")
-    parts = [_categories(columns[name], name) for name in ("model", "version", *keys)]
+    parts = [categories(columns[name], name) for name in ("model", "version", *keys)]
     if all(len(part.values) == 1 and (part.codes == 0).all() for part in parts):
         combinations, which = [tuple(0 for _ in parts)], None
     else:

@@ -21,7 +21,7 @@ from streams.delivery import Cursor, Frontier
 from streams.registry import Registry
 from streams.runtime import Runtime
 from streams.store_rows import Prediction, PredictionColumns
-from streams.topics import PROFILES
+from streams.topics import INFERENCE, PROFILES
 
 log = logging.getLogger(__name__)
 MAX_KEPT = 20_000  # predictions held in memory before the lane waits for the store
@@ -112,8 +112,11 @@ class Lane:
 
     def expect(self, registry: Registry) -> None:
         """Report on every registered model version: a window waits for all partitions that may have rows of it."""
-        for reference in registry:
-            subject = Subject(reference.model, reference.version)
+        versions = [Subject(reference.model, reference.version) for reference in registry]
+        # All versions of a model side by side, which only inferences are counted for.
+        inference = self.tp.topic == self.runtime.settings.topic(INFERENCE)
+        models = [Subject(subject.model, "") for subject in versions if inference]
+        for subject in (*versions, *models):
             if subject not in self._expected:
                 self._expected.add(subject)
                 self.book.expect(subject)

@@ -117,6 +117,10 @@ class InputSample(msgspec.Struct, kw_only=True):
     dataref: str | None = None
     sha256: str | None = None
     size: int | None = None
+    # What computed `embedding`: an execution provider, inputs per batch, the digest of the model file.
+    provider: Short | None = None
+    batch_size: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    digest: Short | None = None
 
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

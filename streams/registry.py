@@ -1,6 +1,8 @@
 """The references of registered model versions, as the workers hold them in memory."""
 
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -16,9 +18,15 @@ class Registry:
         self._window, self._lateness = window_us, lateness_us
         self._known: dict[tuple[str, str], Reference] = {}
         self._unknown: dict[tuple[str, str], Reference] = {}
+        self._newest: dict[str, Reference] = {}  # by model
 
     def get(self, model: str, version: str) -> Reference:
-        """The reference of a model version."""
+        """The reference of a model version; with version "" that of the model, which is that of its newest version.
+
+        Newest is the one trained last, and of several the one with the highest version.
+        """
+        if not version and model in self._newest:
+            return self._newest[model]
         key = (model, version)
         found = self._known.get(key) or self._unknown.get(key)
         if found is None:
@@ -32,6 +40,13 @@ class Registry:
         key = (reference.model, reference.version)
         self._known[key] = reference
         self._unknown.pop(key, None)
+        self._unknown.pop((reference.model, ""), None)
+        versions = [known for known in self._known.values() if known.model == reference.model]
+        self._newest[reference.model] = msgspec.structs.replace(max(versions, key=_age), version="")
+
+    def describes(self, model: str) -> bool:
+        """Whether a version of this model is registered."""
+        return model in self._newest
 
     def load(self, bodies: list[bytes]) -> list[Reference]:
         """Take in the registrations of the event store; returns those that are new or have changed."""
@@ -45,6 +60,18 @@ class Registry:
 
     def __iter__(self) -> Iterator[Reference]:
         return iter(list(self._known.values()))
+
+
+def _age(reference: Reference) -> tuple[float, list[tuple[int, str]]]:
+    """Order of versions: when it was trained, then its name with numbers in it by size."""
+    text = str(reference.descriptors.get("trained_model", {}).get("training_date") or "")
+    try:
+        moment = datetime.fromisoformat(text)
+        trained = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError):
+        trained = float("-inf")  # no date that can be read: older than any that has one
+    parts = re.findall(r"\d+|\D+", reference.version)
+    return trained, [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def encode_reference(reference: Reference) -> bytes:

@@ -238,6 +238,33 @@ def test_a_column_of_nulls_is_missing_everywhere() -> None:
     assert texts(rows.categorical["x"]) == [None, None]
 
 
+def test_ids_stay_in_the_frame_until_they_are_asked_for() -> None:
+    for kind in (pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())):
+        rows = decode_frame(frame(4, id=pa.array(["a", "b", "c", "d"]).cast(kind)), 0).rows
+        assert rows.ids is not None
+        assert rows.ids.texts(np.array([2, 0])) == ["c", "a"]
+        assert rows.ids.take(np.array([3, 1])).take(slice(1, 2)).texts(np.array([0])) == ["b"]
+
+
+def test_status_digest_and_embedding_are_facts_of_a_row() -> None:
+    vectors = pa.array([[0.5], None, [1.0], [1.0], [1.0], [1.0]], pa.list_(pa.float32(), 1))
+    status = pa.array([200, 302, None, 404, 503, 7])
+    rows = decode_frame(
+        frame(6, status=status, digest=pa.array(["d", None, "d", "e", "d", "d"]), embedding=vectors), 0
+    ).rows
+    assert texts(rows.status) == ["2xx", "3xx", None, "4xx", "5xx", "__other__"]
+    assert texts(rows.digest) == ["d", None, "d", "e", "d", "d"]
+    assert rows.embedded is not None
+    assert rows.embedded.tolist() == [True, False, True, True, True, True]
+    usual = decode_frame(frame(2, status=pa.array([200, 204]), digest=pa.nulls(2)), 0).rows
+    assert usual.status is not None
+    assert usual.status.values == ("2xx",)
+    assert usual.digest is None
+    assert usual.embedded is None
+    with pytest.raises(Invalid, match="column 'digest' must be a string"):
+        decode_frame(frame(2, digest=pa.array([1, 2])), 0)
+
+
 # -- what is refused -------------------------------------------------------------------------------------------
 
 TWO_SCORES = pa.array([[0.5, 0.5]] * 2, pa.list_(pa.float32(), 2))

@@ -15,6 +15,7 @@ from faust.types import TP
 
 from agents.label import Label, labelled
 from infra.migrate import upgrade
+from models.columns import Outcomes
 from models.window_book import Clock, Cut, WindowBook
 from streams.app import create_app
 from streams.batches import Stamped, kept_of_events, kept_of_frame, outcome_batch
@@ -81,6 +82,14 @@ def test_a_prediction_without_an_answer_is_wrong_whatever_the_label_says() -> No
         stamped = label()._replace(event=(right, None))
         assert labelled(stamped, prediction()).correct
         assert not labelled(stamped, prediction(label=None, extra={"failed": True})).correct
+
+
+def test_a_label_keeps_what_was_predicted() -> None:
+    batch = outcome_batch([labelled(label(), prediction()), labelled(label(), prediction(label=None))], 0)
+    ((_, rows, _),) = batch.groups
+    assert isinstance(rows, Outcomes)
+    assert rows.predicted is not None
+    assert (rows.predicted.codes.tolist(), rows.predicted.values) == ([0, -1], ("x",))
 
 
 @pytest.mark.parametrize("when", ["1970-01-01T00:00:00Z", "2026-11-20T00:00:00Z", "2100-01-01T00:00:00Z"])

@@ -16,8 +16,10 @@ from streams.batches import Stamped, event_batch
 from streams.event_store import EventStore
 from streams.lane import Lane
 from streams.records import decode_inference
+from streams.registry import Registry
 from streams.runtime import Runtime
 from streams.settings import load
+from streams.topics import INFERENCE
 
 Story = Callable[[Lane], Coroutine[Any, Any, None]]
 START = 1_795_168_800_000_000
@@ -137,6 +139,41 @@ def test_an_idle_lane_tells_it_of_a_newly_registered_model_too(told: Callable[[S
         assert lane.book.subjects() == [Subject("new", "1")]
 
     told(story)
+
+
+def test_a_lane_of_inferences_expects_all_versions_of_a_model_together(told: Callable[[Story], None]) -> None:
+    async def story(lane: Lane) -> None:
+        for version in ("1", "2"):
+            lane.runtime.registry.put(Reference("new", version, window_us=3_600_000_000, lateness_us=0))
+        lane.expect(lane.runtime.registry)
+        versions = [Subject("new", "1"), Subject("new", "2")]
+        assert lane.book.subjects() == versions
+        lane.tp = TP(lane.runtime.settings.topic(INFERENCE), 0)
+        lane.expect(lane.runtime.registry)
+        assert lane.book.subjects() == [Subject("new", ""), *versions]
+
+    told(story)
+
+
+def test_the_reference_of_a_model_is_that_of_its_newest_version() -> None:
+    registry = Registry(window_us=1, lateness_us=0)
+
+    def put(version: str, date: str | None) -> None:
+        tree = {} if date is None else {"trained_model": {"training_date": date}}
+        registry.put(Reference("m", version, owner=f"of {version}", descriptors=tree))
+
+    assert not registry.describes("m")
+    assert not registry.get("m", "").registered
+    newest = []
+    for version, date in (
+        ("9", None), ("10", "about 2020"), ("2", "2026-01-02"), ("3", "2026-01-01T00:00:00Z"), ("4", "2026-01-02"),
+    ):  # fmt: skip
+        put(version, date)
+        newest.append(registry.get("m", "").owner)
+    assert newest == ["of 9", "of 10", "of 2", "of 2", "of 4"]
+    assert registry.get("m", "").version == ""
+    assert registry.get("m", "2").owner == "of 2"
+    assert [reference.version for reference in registry] == ["9", "10", "2", "3", "4"]
 
 
 def test_a_subject_that_was_expected_before_any_row_stays_for_a_while(told: Callable[[Story], None]) -> None:

@@ -147,11 +147,15 @@ def test_what_is_kept_of_too_many_features_does_not_depend_on_the_order() -> Non
     names = [f"f{i}" for i in range(MAX_FEATURES + 100)]
     whole = profile_of(rows(names))
     parts = profile_of(*(rows([name]) for name in reversed(names)))
+    # The parts are other rows, of one feature each.
+    assert whole.categories.pop("filled") == {"features": 2 * WEIGHT}
+    assert parts.categories.pop("filled") == {"features": 2 * len(names) * WEIGHT}
     assert whole.encode() | {"counts": {}} == parts.encode() | {"counts": {}}
     assert whole.counts["values_beyond_bound"] == parts.counts["values_beyond_bound"]
     assert len([name for name in whole.histograms if name.startswith("feature.")]) == MAX_FEATURES
     assert whole.counts["values_beyond_bound"] == 100 * 2 * WEIGHT
-    assert len(profile_of(rows(names[:150])).merge(profile_of(rows(names[150:]))).sums) == MAX_FEATURES
+    sums = profile_of(rows(names[:150])).merge(profile_of(rows(names[150:]))).sums
+    assert len([name for name in sums if name.startswith("feature.")]) == MAX_FEATURES
 
 
 def test_long_names_become_a_beginning_and_a_digest() -> None:
@@ -202,7 +206,7 @@ def test_a_row_weighs_one_over_its_probability() -> None:
         numeric={"age": np.array([10.0, 30.0, 30.0])}, latency_ms=np.array([1.0, 1.0, 1.0]),
     )  # fmt: skip
     made = profile_of(rows)
-    assert made.counts == {"n": 3, "weight": 13 * WEIGHT, "weight_squared": 105 * WEIGHT}
+    assert made.counts == {"n": 3, "weight": 13 * WEIGHT, "weight_squared": 105 * WEIGHT, "answered": 13 * WEIGHT}
     assert made.histograms["feature.age"].tolist() == [WEIGHT, 12 * WEIGHT, 0, 0, 0, 0]
     assert made.histograms["latency_ms"].sum() == 13 * WEIGHT
     first, second = made.sums["feature.age"].tolist()
@@ -244,6 +248,7 @@ def test_scores_without_meaning_are_unusable(broken: float) -> None:
     made = profile_of(rows, reference=msgspec.structs.replace(REFERENCE, calibration=None))
     assert made.counts == {
         "n": 3, "weight": 3 * WEIGHT, "weight_squared": 3 * WEIGHT, "failed": 1, "scores_unusable": 2, "scored": WEIGHT,
+        "answered": 2 * WEIGHT,
     }  # fmt: skip
     assert made.sums["confidence"].tolist() == [UNIT * 3 // 4, 0]
     assert made.histograms["confidence"].sum() == WEIGHT
@@ -268,7 +273,7 @@ def test_labels_that_audit_and_feedback_are_counted_apart() -> None:
     made = profile_of(rows)
     assert {k: v for k, v in made.counts.items() if k.startswith("audit")} == {
         "audit.n": 2, "audit.n_correct": 2, "audit.weight": 21 * WEIGHT, "audit.weight_correct": 21 * WEIGHT,
-        "audit.weight_squared": 401 * WEIGHT,
+        "audit.weight_squared": 401 * WEIGHT, "audit.confident": 1,
     }  # fmt: skip
     assert (made.counts["feedback.n"], made.counts["feedback.n_correct"]) == (2, 1)
     assert made.categories["truth"] == {"yes": WEIGHT, MISSING: 20 * WEIGHT}

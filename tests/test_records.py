@@ -267,9 +267,18 @@ def test_the_headers_of_a_sampled_input_are_its_metadata() -> None:
     assert decode_input([(name.upper(), value) for name, value in sample()]).dtype == "float32"
 
 
+def test_what_computed_an_embedding_may_be_named() -> None:
+    found = decode_input(sample(provider=b"CUDAExecutionProvider", batch_size=b"8", digest=b"sha256:0"))
+    assert (found.provider, found.batch_size, found.digest) == ("CUDAExecutionProvider", 8, "sha256:0")
+    bare = decode_input(sample())
+    assert (bare.provider, bare.batch_size, bare.digest) == (None, None, None)
+
+
 @pytest.mark.parametrize(
     ("fields", "error", "message"),
     [
+        ({"batch_size": b"0"}, Invalid, "batch_size"),
+        ({"provider": b"x" * 201}, Invalid, "provider"),
         ({"shape": b"[1, "}, BadInput, "header shape"),
         ({"shape": b"[" * 100_000}, BadInput, "header shape"),
         ({"segment": b"\xff"}, BadInput, "header segment"),
@@ -304,8 +313,8 @@ def totals(events: list[InferenceEvent], sizes: list[int]) -> dict[str, Any]:
     made, rest = Profile(), [Stamped(i, 0, e) for i, e in enumerate(events)]
     for size in sizes:
         batch, rest = rest[:size], rest[size:]
-        for subject, rows, _ in event_batch(batch).groups:
-            if subject == Subject("digits", "3"):
+        for subject, rows, _ in event_batch(batch, {"digits"}.__contains__).groups:
+            if subject in (Subject("digits", "3"), Subject("digits", "")):
                 made.add(rows, Reference("digits", "3"))
     body = msgspec.msgpack.decode(made.pack())
     assert isinstance(body, dict)
@@ -315,19 +324,24 @@ def totals(events: list[InferenceEvent], sizes: list[int]) -> dict[str, Any]:
 def test_events_mean_the_same_however_they_are_batched() -> None:
     """A field that an event lacks must not look like a null because its neighbour has it."""
     events = [
-        inference(features={"age": 4, "country": "DE"}, output={"label": "7", "scores": {"7": 0.9, "1": 0.1}}),
+        inference(
+            features={"age": 4, "country": "DE"}, output={"label": "7", "scores": {"7": 0.9, "1": 0.1}}, digest="d"
+        ),
         inference(features={"age": None}, latency_ms=3.0, output={"value": 2.5}),
         inference(features={"age": "old"}, output={}),
         inference(output={"scores": {"3": 1.0}}, status=500),
-        inference(features={"age": True}, sampling=0.25, segment={"site": "A"}),
+        inference(features={"age": True}, sampling=0.25, embedding=[0.5], segment={"site": "A"}),
         inference(features={"country": None}, abstained=True, output={"label": None}),
         inference(features={"age": 5, "country": "FR"}, served="shadow"),
     ]
     together = totals(events, [7])
     assert together == totals(events, [1] * 7) == totals(events, [2, 3, 2])
-    assert together["counts"]["n"] == 6
+    assert together["counts"]["n"] == 12  # of the version, and of all versions side by side
+    assert together["categories"]["version"] == {"3": together["counts"]["weight"] // 2}
+    assert together["categories"]["filled"]["digest"] == together["categories"]["filled"]["embedding"] >> 2 == 1 << 16
+    assert set(together["categories"]["status"]) == {"2xx", "5xx"}
     assert together["counts"]["not_live"] == 1
-    assert together["counts"]["failed"] == 2
+    assert together["counts"]["failed"] == 4
     assert sum(together["categories"]["feature.country"].values()) == 1 << 16
 
 

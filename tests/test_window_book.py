@@ -358,7 +358,9 @@ def test_rows_without_any_credible_time_count_where_the_broker_stands() -> None:
     (first, *_) = book.close()
     assert first.key.start == START
     assert first.profile is not None
-    assert first.profile.counts == {"n": 1, "weight": 1 << 16, "weight_squared": 1 << 16, "capped": 1}
+    assert first.profile.counts == {
+        "n": 1, "weight": 1 << 16, "weight_squared": 1 << 16, "answered": 1 << 16, "capped": 1,
+    }  # fmt: skip
 
 
 def test_an_older_record_in_a_later_group_holds_the_frontier() -> None:
