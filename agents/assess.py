@@ -13,8 +13,9 @@ import msgspec
 from faust.types import TP
 
 from agents.publish import Publisher, outbox
-from models.assessor import Note, State, assess, fresh
+from models.assessor import State, assess, fresh
 from models.columns import Subject
+from models.notes import Note
 from models.profile import WEIGHT, Profile
 from models.reference import Reference
 from streams.delivery import Cursor
@@ -216,7 +217,8 @@ class Application:
             for record in self._records:
                 body = record.profile if id(record) in fresh_ones else None
                 profile = Profile.unpack(body) if body is not None else None
-                if profile is not None:
+                # Rows of all versions side by side are those of the versions once more.
+                if profile is not None and record.version:
                     windows.append(_counts(record, profile))
                 estimates += self._hear(record, profile)
             for subject in self._give_up:
@@ -242,7 +244,9 @@ class Application:
         if subject.segment or not self._reference(subject).registered:
             return []
         consumer, settings = self._runtime.app.consumer, self._runtime.settings
-        topics = [settings.topic(name) for name in (INFERENCE, INPUTS, LABELS)]
+        # Versions are counted side by side where inferences are read, and nowhere else.
+        names = (INFERENCE, INPUTS, LABELS) if subject.version else (INFERENCE,)
+        topics = [settings.topic(name) for name in names]
         return [f"{t}/{p}" for t in topics for p in range(consumer.topic_partitions(t) or settings.partitions)]
 
     def _reference(self, subject: Subject) -> Reference:
@@ -257,7 +261,8 @@ class Application:
         return self._assess(subject)
 
     def _assess(self, subject: Subject) -> list[WindowEstimate]:
-        notes, conclusions = assess(self.states[subject], subject, self._reference(subject))
+        inspection = self._runtime.inspections.get((subject.model, subject.version))
+        notes, conclusions = assess(self.states[subject], subject, self._reference(subject), inspection)
         self.notes += notes
         if conclusions:
             self.moved.add(subject)

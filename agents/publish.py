@@ -6,7 +6,7 @@ ids for one cause.
 
 import msgspec
 
-from models.assessor import Note
+from models.notes import Note
 from streams.records import time_text
 from streams.runtime import Runtime
 from streams.settings import Settings

@@ -1,19 +1,18 @@
 """The command line: `bestbefore`. Settings are read in one place; a problem is one clear line and exit status 2."""
 
 import functools
-import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from infra import show
-from infra.store_file import make_folder, require_file
+from infra.cli_common import formatted, settings_of, store_of
+from infra.cli_descriptors import COMMANDS
+from infra.store_file import make_folder
 from streams.errors import BestbeforeError
-from streams.event_store import EventStore
-from streams.settings import Settings, load
+from streams.settings import Settings
 
 FOLDER = Path(".bestbefore")
 
@@ -43,33 +42,6 @@ def main(ctx: click.Context, broker: str | None, store: str | None) -> None:
     ctx.obj = {"broker": broker, "store": store}
 
 
-def _settings(ctx: click.Context) -> Settings:
-    return load(**ctx.obj)
-
-
-def _store(ctx: click.Context) -> EventStore:
-    url = _settings(ctx).store
-    require_file(url)
-    store = EventStore(url)
-    store.check()
-    return store
-
-
-def formatted(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The option `--format`; a command with it returns what it has to show, as plain data and as a table."""
-
-    @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", help="How to print.")
-    @functools.wraps(command)
-    def wrapper(*args: Any, style: str, **kwargs: Any) -> None:
-        data, table = command(*args, **kwargs)
-        if style == "json":
-            click.echo(json.dumps(data, indent=2, default=str))
-        else:
-            show.console().print(table)
-
-    return wrapper
-
-
 # -- services and workers ------------------------------------------------------------------------------------
 
 
@@ -87,7 +59,7 @@ def up(ctx: click.Context, folder: Path, kind: Any, kafka_port: int | None, post
 
     services = start(folder, store=kind, kafka_port=kafka_port, postgres_port=postgres_port, report=show.progress)
     ctx.obj = {"broker": services.broker, "store": services.store}
-    _prepare(_settings(ctx))
+    _prepare(settings_of(ctx))
     click.echo(f"broker  {services.broker}")
     click.echo(f"store   {show.without_password(services.store)}")
     if folder == FOLDER:
@@ -129,7 +101,7 @@ def worker(ctx: click.Context, agents: str, log_level: str) -> None:
     unknown = [name for name in chosen if name not in AGENTS]
     if unknown or not chosen:
         raise click.BadParameter(f"no agent {', '.join(unknown) or '(none named)'}; there are {', '.join(AGENTS)}")
-    run_worker(_settings(ctx), chosen, log_level)
+    run_worker(settings_of(ctx), chosen, log_level)
 
 
 @main.command()
@@ -138,7 +110,7 @@ def migrate(ctx: click.Context) -> None:
     """Bring the event store's tables to this version."""
     from infra.migrate import upgrade  # noqa: PLC0415 -- alembic is slow to import
 
-    settings = _settings(ctx)
+    settings = settings_of(ctx)
     make_folder(settings.store)
     revision = upgrade(settings.store)
     click.echo(f"event store {show.without_password(settings.store)} is at revision {revision}")
@@ -156,7 +128,7 @@ def topics_create(ctx: click.Context) -> Any:
     """Make the topics that are missing."""
     from infra.topic_admin import create_topics  # noqa: PLC0415 -- kafka-python is slow to import
 
-    return show.findings(create_topics(_settings(ctx)))
+    return show.findings(create_topics(settings_of(ctx)))
 
 
 @topics.command("check")
@@ -166,31 +138,17 @@ def topics_check(ctx: click.Context) -> Any:
     """Compare the broker's topics with what the workers need; exit 1 when one is not."""
     from infra.topic_admin import check_topics  # noqa: PLC0415 -- as above
 
-    found = check_topics(_settings(ctx))
+    found = check_topics(settings_of(ctx))
     if not all(f.ok for f in found):
         ctx.call_on_close(functools.partial(ctx.exit, 1))
     return show.findings(found)
 
 
+for command in COMMANDS:
+    main.add_command(command)
+
+
 # -- models --------------------------------------------------------------------------------------------------
-
-
-@main.command()
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.pass_context
-def register(ctx: click.Context, folder: Path) -> None:
-    """Check a folder of descriptors and make it the reference of its model version for all workers."""
-    from infra.registering import outlasting, require_same_windows  # noqa: PLC0415 -- as above
-    from streams.descriptor_files import load_reference  # noqa: PLC0415 -- as above
-    from streams.registry import encode_reference  # noqa: PLC0415 -- as above
-
-    reference, store = load_reference(folder), _store(ctx)
-    require_same_windows(store, reference)
-    changed = store.register(reference.model, reference.version, reference.digest, encode_reference(reference))
-    state = "registered" if changed else "was registered already"
-    click.echo(f"{reference.model} {reference.version} {state} (digest {reference.digest[:12]})")
-    for line in [*show.lacking(reference), *outlasting(reference)]:
-        click.echo(f"  note: {line}")
 
 
 @main.command()
@@ -209,7 +167,7 @@ def replay(ctx: click.Context, events: tuple[Path, ...], folders: tuple[Path, ..
     """Run the very same estimators over recorded events (JSONL, Parquet), without a broker."""
     from infra.replay import replay as run  # noqa: PLC0415 -- as above
 
-    result = run(events, folders, out, _settings(ctx), progress=show.Progress("replaying"))
+    result = run(events, folders, out, settings_of(ctx), progress=show.Progress("replaying"))
     click.echo(
         f"{result.events} events, {result.labels} labels, {result.inputs} inputs -> {result.status} status lines, "
         f"{result.mismatches} mismatch lines, {result.triggers} retrain triggers in {out}"
@@ -225,7 +183,7 @@ def replay(ctx: click.Context, events: tuple[Path, ...], folders: tuple[Path, ..
 @click.pass_context
 def status(ctx: click.Context, model: str | None) -> Any:
     """The latest estimate, forecast and verdicts of every model version."""
-    return show.status([event.body for event in _store(ctx).latest_status(model)])
+    return show.status([event.body for event in store_of(ctx).latest_status(model)])
 
 
 @main.command()
@@ -237,7 +195,7 @@ def status(ctx: click.Context, model: str | None) -> Any:
 @click.pass_context
 def events(ctx: click.Context, model: str | None, kind: Any, check: str | None, limit: int) -> Any:
     """The newest events, oldest of them first."""
-    return show.events(_store(ctx).events(kind=kind, model=model, check=check, limit=limit))
+    return show.events(store_of(ctx).events(kind=kind, model=model, check=check, limit=limit))
 
 
 @main.command()
@@ -247,7 +205,7 @@ def events(ctx: click.Context, model: str | None, kind: Any, check: str | None, 
 @click.pass_context
 def triggers(ctx: click.Context, model: str | None, limit: int) -> Any:
     """Retrain triggers, oldest first."""
-    return show.triggers(_store(ctx).triggers(model=model, limit=limit))
+    return show.triggers(store_of(ctx).triggers(model=model, limit=limit))
 
 
 @main.group("dead-letters")
@@ -263,7 +221,7 @@ def dead_letters_list(ctx: click.Context, limit: int) -> Any:
     """The newest dead letters: where each came from, and why it is there."""
     from infra.dead_letters import read  # noqa: PLC0415 -- kafka-python is slow to import
 
-    return show.dead_letters(read(_settings(ctx), limit))
+    return show.dead_letters(read(settings_of(ctx), limit))
 
 
 @dead_letters.command("replay")
@@ -274,7 +232,7 @@ def dead_letters_replay(ctx: click.Context, topic: str | None, yes: bool) -> Non
     """Send dead letters to the topic they came from again, for instance after a fix."""
     from infra.dead_letters import read, resend  # noqa: PLC0415 -- as above
 
-    settings = _settings(ctx)
+    settings = settings_of(ctx)
     letters = [letter for letter in read(settings, None) if topic in (None, letter.topic)]
     if letters and not yes:
         click.confirm(f"Send {len(letters)} records again?", abort=True)

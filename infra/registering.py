@@ -1,12 +1,48 @@
-"""What speaks against registering descriptors although they are sound by themselves."""
+"""Makes a folder of descriptors the reference of its model version, unless something speaks against it."""
 
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from infra.checking import check
+from infra.show import lacking
 from models.reference import Reference
+from streams.descriptor_files import load_reference
 from streams.errors import DescriptorError
 from streams.event_store import EventStore
-from streams.registry import decode_reference
+from streams.inspecting import encode_inspection
+from streams.registry import decode_reference, encode_reference
+from streams.settings import Settings
 from streams.topics import DAY_MS, INFERENCE, TOPICS
 
 HOUR_US = 3_600_000_000
+
+
+class Done(NamedTuple):
+    """Whether it is registered now, and what to tell."""
+
+    registered: bool
+    lines: list[str]
+
+
+def register(
+    folder: Path, settings: Settings, open_store: Callable[[], EventStore], *, accept_mismatches: bool = False
+) -> Done:
+    """Check, then register. With critical mismatches the store is not even opened. Raises DescriptorError."""
+    report, reference = check(folder, settings), load_reference(folder)
+    critical = report.failing("critical")
+    found = [f"  {v.severity}: {v.check}: {v.message}" for v in report.mismatches]
+    if critical and not accept_mismatches:
+        told = f"{reference.model} {reference.version} is not registered: {len(critical)} critical mismatches"
+        return Done(False, [told, *found, "Mend them, or register with --accept-mismatches."])
+    store = open_store()
+    require_same_windows(store, reference)
+    changed = store.register(reference.model, reference.version, reference.digest, encode_reference(reference))
+    if report.inspection is not None:
+        store.save_inspection(reference.model, reference.version, encode_inspection(report.inspection))
+    state = "registered" if changed else "was registered already"
+    first = f"{reference.model} {reference.version} {state} (digest {reference.digest[:12]})"
+    return Done(True, [first, *found, *(f"  note: {line}" for line in [*lacking(reference), *outlasting(reference)])])
 
 
 def require_same_windows(store: EventStore, reference: Reference) -> None:

@@ -17,15 +17,16 @@ from bestbefore_client.sampling import u64
 from agents.label import about, labelled
 from infra.plot import plot_status
 from infra.recording import Recording, Sample, read_recording, sorted_by_time
-from models.assessor import Note, State, assess, fresh
+from models.assessor import State, assess, fresh
 from models.columns import Subject
 from models.embedder import Embedder, ModelLoadError, decode_tensor
+from models.inspection import Inspection
+from models.notes import Note
 from models.profile import Profile
 from models.reference import ModelFile, Reference
 from models.window_book import Batch, Clock, WindowBook
 from streams.batches import (
     Stamped,
-    embedded_batch,
     event_batch,
     frame_batch,
     kept_of_events,
@@ -34,8 +35,10 @@ from streams.batches import (
     threshold,
 )
 from streams.descriptor_files import load_reference
+from streams.embedded import NOTHING, Recomputed, embedded_batch, recomputed
 from streams.errors import ModelError
 from streams.frames import decode_batch
+from streams.inspecting import inspection_of
 from streams.records import LabelEvent, time_us
 from streams.registry import Registry
 from streams.settings import Settings
@@ -145,8 +148,12 @@ class Engine:
     def __init__(self, references: Sequence[Reference], settings: Settings, labelled: set[str]) -> None:
         self._settings = settings
         self._registry = Registry(window_us=settings.us("default_window"), lateness_us=settings.us("default_lateness"))
+        self._inspections: dict[tuple[str, str], Inspection] = {}
         for reference in references:
             self._registry.put(reference)
+            inspection = inspection_of(reference, settings)
+            if inspection is not None:
+                self._inspections[reference.model, reference.version] = inspection
         self.shortest = min((r.window_us for r in references), default=settings.us("default_window"))
         limit = int(threshold(settings.keep_rate)) if settings.keep_rate > 0 else -1
         self._wanted = {name for name in labelled if u64(name) <= limit}
@@ -200,12 +207,12 @@ class Engine:
         decoded = decode_batch(batch, self._offset)
         self._keep(kept_of_frame(decoded, self._settings.keep_rate))
         newest = int(decoded.rows.time.max()) if len(decoded.rows) else 0
-        self._add(INFERENCE, frame_batch(decoded, self._offset, newest))
+        self._add(INFERENCE, frame_batch(decoded, self._offset, newest, self._registry.describes))
 
     def _event(self, event: Any) -> None:
         stamped = [Stamped(self._offset, time_us(event.time), event)]
         self._keep(kept_of_events(stamped, self._settings.keep_rate))
-        self._add(INFERENCE, event_batch(stamped))
+        self._add(INFERENCE, event_batch(stamped, self._registry.describes))
 
     def _keep(self, kept: Sequence[Prediction]) -> None:
         for row in kept:
@@ -228,17 +235,17 @@ class Engine:
             by_file.setdefault(self._registry.get(sample.meta.model, sample.meta.version).file, []).append(sample)
         for file, mine in by_file.items():
             self._offset += 1
-            vectors = self._vectors(file, mine)
+            found = self._recomputed(file, mine)
             stamped = [Stamped(self._offset, time_us(s.meta.time), s.meta) for s in mine]
-            self._add(INPUTS, embedded_batch(stamped, vectors, self._offset))
+            self._add(INPUTS, embedded_batch(stamped, found, self._offset, self._registry.get))
 
-    def _vectors(self, file: ModelFile | None, samples: list[Sample]) -> list[Any]:
+    def _recomputed(self, file: ModelFile | None, samples: list[Sample]) -> list[Recomputed]:
         embedder = self._embedder(file) if file is not None else None
         if embedder is None:
-            return [np.empty(0, np.float32)] * len(samples)
+            return [NOTHING] * len(samples)
         shape = embedder.input_shape
-        return list(
-            embedder.embed(np.stack([decode_tensor(s.data, s.meta.dtype, s.meta.shape, shape) for s in samples]))
+        return recomputed(
+            embedder, np.stack([decode_tensor(s.data, s.meta.dtype, s.meta.shape, shape) for s in samples])
         )
 
     def _embedder(self, file: ModelFile) -> Embedder | None:
@@ -246,8 +253,9 @@ class Engine:
             try:
                 content = Path(file.path).read_bytes()
                 self._embedders[file] = Embedder.load(
-                    content, sha256=file.sha256 or None, embedding=file.embedding, max_batch=self._settings.embed_batch
-                )
+                    content, sha256=file.sha256 or None, embedding=file.embedding, scores=file.scores or None,
+                    max_batch=self._settings.embed_batch,
+                )  # fmt: skip
             except (ModelLoadError, OSError) as error:
                 raise ModelError(f"the model's ONNX file cannot be used: {error}") from None
         return self._embedders[file]
@@ -271,7 +279,8 @@ class Engine:
 
     def _assess(self) -> None:
         for subject, state in sorted(self._states.items()):
-            notes, _ = assess(state, subject, self._registry.get(subject.model, subject.version))
+            key = (subject.model, subject.version)
+            notes, _ = assess(state, subject, self._registry.get(*key), self._inspections.get(key))
             self.notes += notes
 
     def _state(self, subject: Subject) -> State:

@@ -21,6 +21,7 @@ from infra.store_file import require_file
 from streams.app import App, create_app
 from streams.errors import ServiceError
 from streams.event_store import EventStore
+from streams.inspecting import decode_inspection, inspect_forever
 from streams.intake import Intake
 from streams.runtime import EXIT_BROKEN, Runtime
 from streams.settings import Settings
@@ -71,8 +72,13 @@ def _wire(app: App, runtime: Runtime, members: list[Intake | Assess]) -> None:
             days = float(runtime.settings.keep_days)
             await runtime.stored(runtime.store.prune, time.time_ns() // 1000, days, days)
 
+    async def inspect() -> None:
+        await inspect_forever(runtime)
+
     app.on_partitions_revoked.connect(forget, weak=False)
-    for task in (watch, refresh, prune, *(loop for m in members for loop in _loops(app, m))):
+    # What is declared about providers is about those that embed: only their worker can tell what is active.
+    inspecting = [inspect] if any(isinstance(member, Embed) for member in members) else []
+    for task in (watch, refresh, prune, *inspecting, *(loop for m in members for loop in _loops(app, m))):
         app.task(_guarded(runtime, task))
 
 
@@ -107,6 +113,8 @@ async def load_registrations(runtime: Runtime) -> None:
     rows = await runtime.stored(runtime.store.registrations)
     for reference in runtime.registry.load([row.body for row in rows]):
         log.info("reference of %s %s is active (digest %s)", reference.model, reference.version, reference.digest[:12])
+    saved = await runtime.stored(runtime.store.inspections)
+    runtime.inspections = {key: decode_inspection(body) for key, body in saved.items()}
 
 
 async def _require_topics(settings: Settings) -> None:
@@ -147,6 +155,7 @@ def run_worker(settings: Settings, agents: Iterable[str] = tuple(AGENTS), loglev
     runtime.store.check()
     asyncio.run(_require_topics(settings))
     runtime.registry.load([row.body for row in runtime.store.registrations()])
+    runtime.inspections = {key: decode_inspection(body) for key, body in runtime.store.inspections().items()}
     threading.Thread(target=_end_in_time, args=(app,), name="end", daemon=True).start()
     worker = faust.Worker(app, loglevel=loglevel, redirect_stdouts=False, quiet=True, daemon=True)
     worker.execute_from_commandline()

@@ -37,6 +37,14 @@ class Distance(msgspec.Struct, frozen=True):
         return self.estimate > self.threshold
 
 
+def effective(n: int, weight: int, squared: int, unit: int) -> float:
+    """What unequal weights leave of `n` observations: Kish's (sum w)^2 / sum w^2, both sums in units of 1 / `unit`.
+
+    Equal weights leave all of them, and so does an unknown sum of squares. Source: Kish 1965, Survey Sampling, 8.2.
+    """
+    return min(n, weight * weight / (squared * unit)) if squared else n
+
+
 def js_threshold(n: float, m: float, bins: int, alpha: float = 0.05) -> float:
     """Plug-in Jensen-Shannon divergence (nats) that two samples of one law exceed with probability `alpha`.
 

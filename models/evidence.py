@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
+from models.distance import effective
 from models.forecast import MEMORY, Reading, reading
 from models.profile import UNIT, WEIGHT, Profile
 from models.quality import Estimate, audited, label_free
 from models.reference import Reference
-from models.verdicts import effective
 
 AUDIT_BLOCK = 20  # labels that make a reading; fewer are joined with those of the following windows
 
@@ -35,6 +35,11 @@ class Evidence(msgspec.Struct):
     failed: int = 0
     abstained: int = 0
     weight_squared: int = 0
+    audit_confidence: int = 0  # of the audited predictions, weighted; beside `confidence` of all
+    audit_confident: int = 0  # number of audits that have a confidence
+    audit_confident_weight: int = 0
+    audit_confident_correct: int = 0
+    audit_confidence_squared: int = 0
 
     def add(self, profile: Profile) -> None:
         """Add what a profile of this window says."""
@@ -56,6 +61,13 @@ class Evidence(msgspec.Struct):
         self.failed += counts.get("failed", 0)
         self.abstained += counts.get("abstained", 0)
         self.weight_squared += counts.get("weight_squared", 0)
+        self.audit_confident += counts.get("audit.confident", 0)
+        confident = profile.sums.get("audit.confident")
+        if confident is not None:
+            self.audit_confident_weight += int(confident[0])
+            self.audit_confident_correct += int(confident[1])
+            self.audit_confidence += int(confident[2])
+            self.audit_confidence_squared += int(confident[3])
 
     def join(self, other: "Evidence") -> "Evidence":
         """Both windows as one block that ends with `other`."""
@@ -71,7 +83,7 @@ class Evidence(msgspec.Struct):
             return Estimate(n=0, reason="no predictions in this window")
         if not self.scored and self.failed + self.abstained < self.n:
             return Estimate(n=self.n, reason="the events carry no usable scores")
-        n = effective(self.n, self.weight, self.weight_squared)
+        n = effective(self.n, self.weight, self.weight_squared, WEIGHT)
         unit = n / (self.weight / WEIGHT)  # shares by weight, noise by the number of events the weights leave
         failed = (self.weight - self.scored) / WEIGHT * unit if self.scored else n
         found = label_free(n, self.confidence / UNIT * unit, self.above / UNIT * unit, failed, reference.calibration)

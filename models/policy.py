@@ -1,14 +1,17 @@
-"""When to ask for a retraining: a pure decision over estimate, forecast and costs.
+"""When to ask for a retraining, or for another cure: a pure decision over estimate, forecast, costs and open causes.
 
 Retraining too early costs one retraining, too late costs degraded days for as long as a new model takes. So the
 trigger is due when P(below the threshold within the lead time) >= c_early / (c_early + c_late), the newsvendor rule, or
 when the whole interval of the quality lies below the threshold already. Two consecutive windows must agree. Drift is
 evidence and never a reason.
 
-One incident per model version is open at a time; it yields one trigger. It closes by `close` (another version took
-over) or when the quality has been back, with a small probability of falling, for some windows. A later incident
-triggers no earlier than the cool-down, one lead time after the last trigger. Ids follow from what happened, so a
-replay repeats them.
+While a cause is open that retraining cannot cure, the trigger names the cure of that cause instead, and says that and
+why a retraining is withheld (`models.causes`). Once the cause is resolved and two windows still ask, a retraining is.
+
+One incident per model version and action is open at a time; it yields one trigger. A retraining closes by `close`
+(another version took over) or when the quality has been back, with a small probability of falling, for some windows;
+any other when the causes its trigger named are resolved. A later incident of the same action triggers no earlier than
+the cool-down, one lead time after the last trigger. Ids follow from what happened, so a replay repeats them.
 """
 
 import json
@@ -19,8 +22,11 @@ from typing import Any, Literal
 
 import msgspec
 
+from models.causes import Cure, OpenCause, Recalibration, cure_of
+from models.checks.verdict import Action
 from models.forecast import Passage
 from models.quality import Estimate
+from models.reference import Reference
 
 CONFIRMATIONS = 2  # windows that must agree before a trigger
 CALM_WINDOWS = 3  # windows of regained quality that close an incident
@@ -39,6 +45,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     metric: str = "accuracy"
     cost_retrain: float = 1.0
     cost_degraded_per_day: float = 1.0
+    accepted: float | None = None  # the metric when the model was accepted
 
     @property
     def lead_windows(self) -> float:
@@ -52,24 +59,43 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         return self.cost_retrain / (self.cost_retrain + late) if self.cost_retrain + late > 0 else 0.5
 
 
+class Incident(msgspec.Struct, frozen=True, kw_only=True):
+    """A trigger for something else than a retraining, open until `causes`, the mismatches it named, are resolved."""
+
+    number: int = 0
+    open_since_us: int | None = None
+    trigger_id: str | None = None
+    cooldown_until_us: int | None = None
+    causes: tuple[str, ...] = ()
+
+
 class PolicyState(msgspec.Struct, frozen=True, kw_only=True):
     """What the decisions of one model version remember; serialise it with the estimators."""
 
     version: int = 1
-    incidents: int = 0
+    incidents: int = 0  # retrainings asked for; the four fields up to `cooldown_until_us` are about them
     open_since_us: int | None = None
     trigger_id: str | None = None
     cooldown_until_us: int | None = None
-    alarming: int = 0  # windows in a row that call for a retraining
-    calm: int = 0  # windows in a row that are fine, while an incident is open
+    alarming: int = 0  # windows in a row that call for a trigger
+    calm: int = 0  # windows in a row that are fine, while a retraining is asked for
     decided_until_us: int | None = None
+    calling: Action = "retrain"  # what the last window called for
+    cures: dict[str, Incident] = {}  # by action other than retrain
+    recalibration: Recalibration | None = None  # the last one known, while one would matter
+
+    @property
+    def open_triggers(self) -> dict[str, str]:
+        """Ids of the triggers that are open, by action."""
+        found = {action: incident.trigger_id for action, incident in sorted(self.cures.items())}
+        return {k: v for k, v in {"retrain": self.trigger_id, **found}.items() if v is not None}
 
 
 class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     """One line of the topic `retrain-triggers`; times are RFC 3339, UTC."""
 
     trigger_id: str
-    action: Literal["retrain", "recalibrate", "fix-pipeline", "roll-back", "review"]
+    action: Action
     model_name: str
     model_version: str
     severity: Literal["warning", "critical"]
@@ -83,6 +109,34 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     data: dict[str, Any] = {}
 
 
+class Standing(msgspec.Struct, frozen=True, kw_only=True):
+    """What one window asks for, whatever was asked before. `cure` counts only where a trigger is `due`."""
+
+    due: bool
+    below: bool
+    probability: float | None
+    cure: Cure
+
+
+def standing(
+    terms: Terms,
+    *,
+    estimate: Estimate,
+    passage: Passage | None,
+    causes: Sequence[OpenCause] = (),
+    recalibration: Recalibration | None = None,
+) -> Standing:
+    """Weigh one window: is a trigger due, and for what?"""
+    below = _below(terms, estimate)
+    probability = passage.probability_within_lead if passage is not None else None
+    due = below or (probability is not None and probability > 0 and probability >= terms.trigger_probability)
+    enough = recalibration is not None and recalibration.cures(terms.threshold, estimate)
+    known = estimate.estimate is not None and terms.accepted is not None
+    loss = max((terms.accepted or 0.0) - (estimate.estimate or 0.0), 0.0) if known else None
+    cure = cure_of(causes, recalibration=enough, loss=loss)
+    return Standing(due=due, below=below, probability=probability, cure=cure)
+
+
 def decide(
     state: PolicyState,
     terms: Terms,
@@ -92,36 +146,73 @@ def decide(
     estimate: Estimate,
     passage: Passage | None,
     open_mismatches: Sequence[str] = (),
+    causes: Sequence[OpenCause] = (),
+    recalibration: Recalibration | None = None,
 ) -> tuple[PolicyState, Trigger | None]:
     """Decide at the end of one window, `now_us` in event time, for `subject` = (model, version).
 
-    `passage` must have been made with `lead=terms.lead_windows`. `open_mismatches` are ids that become evidence. A
-    window not after the last one decided (a replay, a revision) changes nothing.
+    `passage` must have been made with `lead=terms.lead_windows`. `open_mismatches` are ids that become evidence,
+    `causes` the same mismatches with their cures. `recalibration` None: as last known. A window not after the last one
+    decided (a replay, a revision) changes nothing.
     """
     if state.decided_until_us is not None and now_us <= state.decided_until_us:
         return state, None
-    below = _below(terms, estimate)
-    probability = passage.probability_within_lead if passage is not None else None
-    due = below or (probability is not None and probability > 0 and probability >= terms.trigger_probability)
-    calm = not due and _calm(terms, estimate, probability)
+    may_recalibrate = any(cause.action == "recalibrate" for cause in causes)
+    recalibration = (recalibration or state.recalibration) if may_recalibrate else None
+    now = standing(terms, estimate=estimate, passage=passage, causes=causes, recalibration=recalibration)
     state = msgspec.structs.replace(
-        state,
+        _resolved(state, causes),
         decided_until_us=now_us,
-        alarming=state.alarming + 1 if due else 0,
-        calm=state.calm + 1 if calm and state.open_since_us is not None else 0,
+        recalibration=recalibration,
+        **_counted(state, terms, now, estimate),
     )
-    if state.open_since_us is not None:
-        return (close(state) if state.calm >= CALM_WINDOWS else state), None
-    cooling = state.cooldown_until_us is not None and now_us < state.cooldown_until_us
-    if state.alarming < CONFIRMATIONS or cooling:
+    if state.open_since_us is not None and state.calm >= CALM_WINDOWS:
+        state = _calmed(state)
+    action = now.cure.action
+    incident = _incident(state, action)
+    cooling = incident.cooldown_until_us is not None and now_us < incident.cooldown_until_us
+    if incident.open_since_us is not None or state.alarming < CONFIRMATIONS or cooling:
         return state, None
-    state = _opened(state, terms, subject, now_us)
-    return state, _trigger(state, terms, subject, now_us, estimate=estimate, passage=passage, evidence=open_mismatches)
+    incident = _opened(incident, terms, subject, now_us, now.cure)
+    trigger = _trigger(
+        state, incident, terms, subject, now_us, now=now, estimate=estimate, passage=passage, evidence=open_mismatches
+    )
+    return _with(state, action, incident), trigger
 
 
 def close(state: PolicyState) -> PolicyState:
-    """End the open incident, because the quality is back or a lifecycle event says that another version serves."""
-    return msgspec.structs.replace(state, open_since_us=None, trigger_id=None, alarming=0, calm=0)
+    """End what is open, because a lifecycle event says that another version serves. Cool-downs stay."""
+    cures = {
+        action: msgspec.structs.replace(incident, open_since_us=None, trigger_id=None, causes=())
+        for action, incident in state.cures.items()
+    }
+    return msgspec.structs.replace(_calmed(state), cures=cures)
+
+
+def withheld(state: PolicyState, now: Standing) -> dict[str, Any] | None:
+    """Why the retraining that is due is not asked for (again); None where none is due or nothing withholds it."""
+    if not now.due:
+        return None
+    because: list[dict[str, Any]] = [cause.told() for cause in now.cure.because]
+    if state.open_since_us is not None:
+        message = f"a retraining was asked for at {rfc3339(state.open_since_us)}"
+        because.append({"id": state.trigger_id, "check": "cause-and-cure", "field": "retrain", "message": message})
+    return {"action": "retrain", "because": because, "until": "resolved"} if because else None
+
+
+def terms_of(reference: Reference) -> Terms | None:
+    """What was declared, as terms of a decision; None without a threshold."""
+    if reference.threshold is None:
+        return None
+    return Terms(
+        threshold=reference.threshold,
+        lead_time_us=reference.lead_time_us,
+        window_us=reference.window_us,
+        metric=reference.metric,
+        cost_retrain=reference.cost_retrain,
+        cost_degraded_per_day=reference.cost_degraded_per_day,
+        accepted=reference.calibration.accuracy if reference.calibration else None,
+    )
 
 
 def forecast_fields(terms: Terms, passage: Passage | None, now_us: int) -> dict[str, Any]:
@@ -163,54 +254,112 @@ def _calm(terms: Terms, estimate: Estimate, probability: float | None) -> bool:
     return estimate.estimate >= terms.threshold and (probability < small or probability == 0)
 
 
-def _opened(state: PolicyState, terms: Terms, subject: tuple[str, str], now_us: int) -> PolicyState:
-    number = state.incidents + 1
-    identity = json.dumps([*subject, number, now_us - terms.window_us])
+def _counted(state: PolicyState, terms: Terms, now: Standing, estimate: Estimate) -> dict[str, Any]:
+    """Windows in a row that ask, and that are fine."""
+    calm = not now.due and _calm(terms, estimate, now.probability)
+    # Windows that asked for another cure say nothing about what remains after it: for a retraining, count anew.
+    before = 0 if now.cure.action == "retrain" and state.calling != "retrain" else state.alarming
+    return {
+        "alarming": before + 1 if now.due else 0,
+        "calm": state.calm + 1 if calm and state.open_since_us is not None else 0,
+        "calling": now.cure.action,
+    }
+
+
+def _calmed(state: PolicyState) -> PolicyState:
+    """The state without an open retraining."""
+    return msgspec.structs.replace(state, open_since_us=None, trigger_id=None, alarming=0, calm=0)
+
+
+def _resolved(state: PolicyState, causes: Sequence[OpenCause]) -> PolicyState:
+    """End incidents of which every cause is resolved."""
+    still = {cause.id for cause in causes}
+    cures = {
+        action: incident
+        if still.intersection(incident.causes)
+        else msgspec.structs.replace(incident, open_since_us=None, trigger_id=None, causes=())
+        for action, incident in state.cures.items()
+    }
+    return msgspec.structs.replace(state, cures=cures)
+
+
+def _incident(state: PolicyState, action: Action) -> Incident:
+    """What is known of the triggers for `action`."""
+    if action != "retrain":
+        return state.cures.get(action, Incident())
+    return Incident(
+        number=state.incidents,
+        open_since_us=state.open_since_us,
+        trigger_id=state.trigger_id,
+        cooldown_until_us=state.cooldown_until_us,
+    )
+
+
+def _with(state: PolicyState, action: Action, incident: Incident) -> PolicyState:
+    """The inverse of `_incident`."""
+    if action != "retrain":
+        return msgspec.structs.replace(state, cures={**state.cures, action: incident})
     return msgspec.structs.replace(
         state,
-        incidents=number,
+        incidents=incident.number,
+        open_since_us=incident.open_since_us,
+        trigger_id=incident.trigger_id,
+        cooldown_until_us=incident.cooldown_until_us,
+        calm=0,
+    )
+
+
+def _opened(incident: Incident, terms: Terms, subject: tuple[str, str], now_us: int, cure: Cure) -> Incident:
+    number, causes = incident.number + 1, tuple(sorted(cause.id for cause in cure.causes))
+    of = () if cure.action == "retrain" else (cure.action, causes)
+    identity = json.dumps([*subject, number, now_us - terms.window_us, *of])
+    return Incident(
+        number=number,
         open_since_us=now_us,
         trigger_id=str(uuid.uuid5(NAMESPACE, identity)),
         cooldown_until_us=now_us + terms.lead_time_us,
-        calm=0,
+        causes=causes,
     )
 
 
 def _trigger(
     state: PolicyState,
+    incident: Incident,
     terms: Terms,
     subject: tuple[str, str],
     now_us: int,
     *,
+    now: Standing,
     estimate: Estimate,
     passage: Passage | None,
     evidence: Sequence[str],
 ) -> Trigger:
     model, version = subject
-    below = _below(terms, estimate)
-    window_start = rfc3339(now_us - terms.window_us)
+    action, causes = now.cure.action, now.cure.causes
+    since = min([now_us - terms.window_us, *(cause.first_seen_us for cause in causes)])
     reason = {
-        "rule": "below-threshold" if below else "probability-within-lead-time",
+        "rule": "below-threshold" if now.below else "probability-within-lead-time",
         "metric": terms.metric,
         "threshold": terms.threshold,
         "quality": msgspec.to_builtins(estimate),
-        "probability_within_lead_time": passage.probability_within_lead if passage is not None else None,
+        "probability_within_lead_time": now.probability,
         "trigger_probability": terms.trigger_probability,
-        "incident": state.incidents,
+        "incident": incident.number,
     }
+    other = () if action == "retrain" else (action,)
     return Trigger(
-        trigger_id=str(state.trigger_id),
-        action="retrain",
+        trigger_id=str(incident.trigger_id),
+        action=action,
         model_name=model,
         model_version=version,
-        severity="critical" if below else "warning",
-        retrain_by=rfc3339(_retrain_by(terms, passage, now_us, below)),
-        reason=reason,
+        severity="critical" if now.below else "warning",
+        retrain_by=rfc3339(_retrain_by(terms, passage, now_us, now.below)),
+        reason=reason if action == "retrain" else {**reason, "withheld": withheld(state, now)},
         forecast=forecast_fields(terms, passage, now_us),
         evidence=tuple(evidence),
-        dedupe_key=f"{model}/{version}/{state.incidents}",
+        dedupe_key="/".join((model, version, *other, str(incident.number))),
         cooldown_until=rfc3339(now_us + terms.lead_time_us),
-        data={"time_range": {"start": window_start, "end": rfc3339(now_us)}},
+        data={"time_range": {"start": rfc3339(since), "end": rfc3339(now_us)}},
         created_at=rfc3339(now_us),
     )
 

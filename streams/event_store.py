@@ -115,6 +115,15 @@ class EventStore(StoreReader):
             append_events(connection, [_registered(model, version, digest, previous, at_us)])
         return True
 
+    def save_inspection(self, model: str, version: str, body: bytes) -> None:
+        """Replaces what is known of the model version's file."""
+        t = schema.inspection
+        row = {"model": model, "version": version, "body": body, "inspected_at_us": self._now_us()}
+        new = {name: row[name] for name in ("body", "inspected_at_us")}
+        with self._writing() as connection:
+            query = _insert(connection, t).values(row)
+            connection.execute(query.on_conflict_do_update(index_elements=[t.c.model, t.c.version], set_=new))
+
     def keep_predictions(self, rows: PredictionColumns) -> int:
         """Keeps predictions for labels that come later; returns how many were new."""
         size = len(rows.inference_id)

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError, MessageSizeTooLargeError
 from faust.exceptions import ProducerSendError
 from faust.types import TP
 
+from models.inspection import Inspection
 from streams.delivery import Frontiers
 from streams.errors import BadRecord, StoreUnreachable
 from streams.event_store import EventStore
@@ -40,6 +41,7 @@ class Runtime:
     def __init__(self, settings: Settings, app: Any, store: EventStore) -> None:
         self.settings, self.app, self.store = settings, app, store
         self.registry = Registry(window_us=settings.us("default_window"), lateness_us=settings.us("default_lateness"))
+        self.inspections: dict[tuple[str, str], Inspection] = {}  # newest of each registered model version's file
         self.frontiers: Frontiers = app.frontiers
         self.processed: dict[TP, int] = {}  # next offset wanted, for the watchdog
         self.watchdog = Watchdog(settings.seconds("watchdog_after"), self.backlog)

@@ -69,6 +69,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Largest batch of sampled inputs that is embedded at once; a power of two."""
     embed_delay: str = "20 ms"
     """How long a sampled input waits for others to fill a batch."""
+    inspect_every: str = "10 minutes"
+    """How often a worker that embeds loads each model's file anew and replays its golden records."""
     watchdog_after: str = "2 minutes"
     """A worker without progress for this long, although there is work, ends itself."""
     commit_every: str = "1 s"
@@ -107,7 +109,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 DURATIONS = (
     "default_window", "default_lateness", "clock_skew", "oldest_event", "idle_after", "assess_grace",
-    "label_patience", "embed_delay", "watchdog_after", "commit_every", "session_timeout",
+    "label_patience", "embed_delay", "inspect_every", "watchdog_after", "commit_every", "session_timeout",
 )  # fmt: skip
 MAY_BE_ZERO = ("default_lateness", "clock_skew", "assess_grace", "label_patience")
 AT_LEAST_ONE = ("partitions", "replication", "keep_days", "max_record_bytes", "buffer_records")

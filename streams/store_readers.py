@@ -72,6 +72,12 @@ class StoreReader:
             rows = connection.execute(select(t).order_by(t.c.model, t.c.version))
             return [Registration(r.model, r.version, r.digest, bytes(r.body), r.registered_at_us) for r in rows]
 
+    def inspections(self) -> dict[tuple[str, str], bytes]:
+        """What was found when each model version's file was last loaded, as it was saved."""
+        t = schema.inspection
+        with self._reading() as connection:
+            return {(row.model, row.version): bytes(row.body) for row in connection.execute(select(t))}
+
     def find_predictions(self, ids: Sequence[str]) -> dict[str, list[Prediction]]:
         """The kept predictions of these inference ids; ids without one are absent."""
         t = schema.prediction

@@ -28,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_REVISION = "0001"
+SCHEMA_REVISION = "0002"
 """The newest migration in `infra/migrations/versions`; the store refuses to work on another one."""
 
 metadata = MetaData()
@@ -61,6 +61,16 @@ registration = Table(
     Column("digest", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
     _time("registered_at_us"),
+)
+
+# What was found when the model's file was last loaded: by `register` first, by a worker from then on.
+inspection = Table(
+    "inspection",
+    metadata,
+    _key("model"),
+    _key("version"),
+    Column("body", LargeBinary, nullable=False),
+    _time("inspected_at_us"),
 )
 
 # `seq` is the primary key because SQLite numbers rows by no other; identity is the unique `event_id`.

@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 
 from models.assembly import Revision
-from models.assessor import CONFIRM, FORMAT, Conclusion, Note, State, assess, fresh
+from models.assessor import FORMAT, Conclusion, State, assess, fresh
+from models.checks.quality_and_time_to_threshold import CHECK, live
 from models.columns import Categories, Inferences, Outcomes, Subject
+from models.notes import Note
 from models.profile import Profile
 from models.quality import Calibration
 from models.reference import NumericFeature, Reference, unregistered
-from models.verdicts import QUALITY, quality_verdict
+from models.watch import CONFIRM
+from tests.observing import observed
 
+QUALITY = CHECK.id
 HOUR = 3_600_000_000
 START = 1_795_000_000_000_000 // HOUR * HOUR
 SUBJECT = Subject("loan", "7")
@@ -47,7 +51,7 @@ def outcomes(rng: np.random.Generator, n: int, accuracy: float) -> Profile:
     made = Profile()
     rows = Outcomes(
         offset=np.arange(n), time=np.arange(n), event_time=np.arange(n), correct=rng.random(n) < accuracy,
-        truth=Categories(np.zeros(n, np.int32), ("yes",)), confidence=np.full(n, accuracy),
+        truth=Categories(rng.integers(0, 2, n).astype(np.int32), ("yes", "no")), confidence=np.full(n, accuracy),
         feedback=np.zeros(n, np.bool_),
     )  # fmt: skip
     made.add(rows, REFERENCE)
@@ -282,7 +286,8 @@ def test_another_metric_than_accuracy_is_named_as_the_reason() -> None:
     run.hours(*decay(3))
     assert run.status["verdicts"][QUALITY] == "unknown"
     reason = "only accuracy is assessed, trained_model.algorithm_metrics declares rmse"
-    assert quality_verdict(run.reference, run.conclusions[-1].estimate).reason == reason
+    (verdict,) = live(observed(Profile(), run.reference, estimate=run.conclusions[-1].estimate))
+    assert verdict.reason == reason
     assert run.status["forecast"]["reason"] == reason
     assert run.status["quality"]["metric"] == "accuracy"
 

@@ -5,9 +5,22 @@ from dataclasses import dataclass, field
 import msgspec
 import pytest
 
+from models.causes import OpenCause, Recalibration
 from models.forecast import Passage
-from models.policy import PolicyState, Terms, Trigger, close, decide, forecast_fields, rfc3339
+from models.policy import (
+    PolicyState,
+    Terms,
+    Trigger,
+    close,
+    decide,
+    forecast_fields,
+    rfc3339,
+    standing,
+    terms_of,
+    withheld,
+)
 from models.quality import Estimate
+from models.reference import Reference
 
 HOUR = 3_600_000_000
 DAY = 24 * HOUR
@@ -46,7 +59,13 @@ class Run:
     triggers: list[Trigger] = field(default_factory=list)
 
     def window(
-        self, estimate: Estimate, passage: Passage | None, times: int = 1, mismatches: tuple[str, ...] = ()
+        self,
+        estimate: Estimate,
+        passage: Passage | None,
+        times: int = 1,
+        mismatches: tuple[str, ...] = (),
+        causes: tuple[OpenCause, ...] = (),
+        recalibration: Recalibration | None = None,
     ) -> int:
         """How many triggers these windows gave. The state goes through its wire form every time."""
         before = len(self.triggers)
@@ -61,6 +80,8 @@ class Run:
                 estimate=estimate,
                 passage=passage,
                 open_mismatches=mismatches,
+                causes=causes,
+                recalibration=recalibration,
             )
             self.triggers += [trigger] if trigger is not None else []
         return len(self.triggers) - before
@@ -221,3 +242,158 @@ def test_a_status_without_a_forecast_says_why() -> None:
     fields = forecast_fields(TERMS, NO_FORECAST, START)
     assert fields["reason"] == "needs 8 assessed windows, has 3"
     assert (fields["best_before"], fields["low"], fields["high"], fields["censored"]) == (None, None, None, False)
+
+
+# -- causes that retraining cannot cure ----------------------------------------------------------------------
+
+UNIT_BUG = OpenCause(
+    id="m-1", check="unit-scale-encoding", field="income", action="fix-pipeline", first_seen_us=START - HOUR,
+    message="income is in cents",
+)  # fmt: skip
+DOMAIN = OpenCause(id="m-2", check="domain-and-schema", field="income", action="fix-pipeline", first_seen_us=START)
+WEIGHTS = OpenCause(id="m-3", check="model-identity", field="golden", action="roll-back", first_seen_us=START)
+DRIFT = OpenCause(id="m-4", check="covariate-drift", field="income", first_seen_us=START)
+
+
+def test_a_cause_that_retraining_cannot_cure_names_its_own_cure() -> None:
+    run = Run()
+    assert run.window(BELOW, None, times=50, causes=(UNIT_BUG, DRIFT)) == 1
+    (trigger,) = run.triggers
+    assert (trigger.action, trigger.severity, trigger.dedupe_key) == (
+        "fix-pipeline",
+        "critical",
+        "digits/3/fix-pipeline/1",
+    )
+    assert trigger.reason["withheld"] == {
+        "action": "retrain",
+        "because": [{"id": "m-1", "check": "unit-scale-encoding", "field": "income", "message": "income is in cents"}],
+        "until": "resolved",
+    }
+    assert trigger.data["time_range"]["start"] == rfc3339(START - HOUR), "since the cause was first seen"
+    assert run.state.incidents == 0, "no retraining was asked for"
+    assert run.state.open_triggers == {"fix-pipeline": trigger.trigger_id}
+
+
+def test_a_cause_alone_triggers_nothing() -> None:
+    run = Run()
+    assert run.window(GOOD, ahead(0.01), times=30, causes=(UNIT_BUG, WEIGHTS)) == 0
+
+
+def test_drift_withholds_nothing() -> None:
+    plain, drifting = Run(), Run()
+    plain.window(BELOW, None, times=2)
+    drifting.window(BELOW, None, times=2, causes=(DRIFT,))
+    assert plain.triggers == drifting.triggers
+    assert "withheld" not in plain.triggers[0].reason
+
+
+def test_a_second_symptom_of_one_cause_is_no_second_trigger() -> None:
+    run = Run()
+    run.window(BELOW, None, times=3, causes=(UNIT_BUG,))
+    assert run.window(BELOW, None, times=100, causes=(UNIT_BUG, DOMAIN)) == 0
+
+
+def test_once_the_cause_is_resolved_what_remains_is_trained_again_at_once() -> None:
+    run = Run()
+    run.window(BELOW, None, times=4, causes=(UNIT_BUG,))
+    assert run.window(BELOW, None) == 0, "two windows must say that it was not that alone"
+    assert run.window(BELOW, None) == 1
+    assert [t.action for t in run.triggers] == ["fix-pipeline", "retrain"]
+    assert run.now_us < START + DAY, "the cool-down of the other action does not hold"
+    assert run.triggers[1].dedupe_key == "digits/3/1"
+    assert run.window(BELOW, None, times=100) == 0
+
+
+def test_a_quality_that_returns_with_the_fix_needs_no_retraining() -> None:
+    run = Run()
+    run.window(BELOW, None, times=4, causes=(WEIGHTS,))
+    run.window(GOOD, ahead(0.01), times=30)
+    assert [t.action for t in run.triggers] == ["roll-back"]
+    assert run.state.open_triggers == {}
+
+
+def test_one_action_after_the_other_by_precedence() -> None:
+    run = Run()
+    run.window(BELOW, None, times=3, causes=(UNIT_BUG, WEIGHTS))
+    run.window(BELOW, None, times=3, causes=(UNIT_BUG,))
+    run.window(BELOW, None, times=3)
+    assert [t.action for t in run.triggers] == ["roll-back", "fix-pipeline", "retrain"]
+    assert [c["id"] for c in run.triggers[0].reason["withheld"]["because"]] == ["m-3", "m-1"]
+    assert len({t.trigger_id for t in run.triggers}) == 3
+
+
+def test_the_same_action_for_another_cause_waits_for_the_cool_down() -> None:
+    run = Run()
+    run.window(BELOW, None, times=2, causes=(UNIT_BUG,))
+    assert run.window(BELOW, None, times=23, causes=(DOMAIN,)) == 0
+    assert run.window(BELOW, None, causes=(DOMAIN,)) == 1
+    assert [c["id"] for c in run.triggers[1].reason["withheld"]["because"]] == ["m-2"]
+
+
+def test_a_retraining_that_is_asked_for_is_withheld_with_the_reason() -> None:
+    run = Run()
+    run.window(BELOW, None, times=3)
+    asked = run.triggers[0].trigger_id
+    now = standing(TERMS, estimate=BELOW, passage=None)
+    told = withheld(run.state, now)
+    assert told is not None
+    message = f"a retraining was asked for at {rfc3339(START + 2 * HOUR)}"
+    assert told["because"] == [{"id": asked, "check": "cause-and-cure", "field": "retrain", "message": message}]
+    assert withheld(run.state, standing(TERMS, estimate=GOOD, passage=None)) is None
+    assert withheld(PolicyState(), now) is None
+    assert run.window(BELOW, None, times=2, causes=(WEIGHTS,)) == 1, "another cause may still be found"
+    assert [c["id"] for c in run.triggers[1].reason["withheld"]["because"]] == ["m-3", asked]
+    assert run.window(BELOW, None, times=50) == 0
+
+
+def test_another_version_ends_every_incident() -> None:
+    run = Run()
+    run.window(BELOW, None, times=3)
+    run.window(BELOW, None, times=3, causes=(WEIGHTS,))
+    assert set(run.state.open_triggers) == {"retrain", "roll-back"}
+    assert close(run.state).open_triggers == {}
+    assert close(run.state).cures["roll-back"].cooldown_until_us == run.state.cures["roll-back"].cooldown_until_us
+
+
+def test_recalibration_where_it_is_enough_also_while_a_block_fills() -> None:
+    shift = OpenCause(id="m-5", check="label-and-prediction-shift", field="label", action="recalibrate")
+    enough = Recalibration(BELOW, GOOD)
+    run = Run()
+    run.window(BELOW, None, causes=(shift,), recalibration=enough)
+    run.window(BELOW, None, causes=(shift,))
+    assert [t.action for t in run.triggers] == ["recalibrate"]
+    run = Run()
+    run.window(BELOW, None, times=2, causes=(shift,), recalibration=Recalibration(BELOW, DOUBTFUL))
+    assert [t.action for t in run.triggers] == ["retrain"]
+
+
+def test_a_state_from_before_there_were_causes_goes_on() -> None:
+    run = Run()
+    run.window(BELOW, None, times=2)
+    old = msgspec.json.decode(msgspec.json.encode(run.state))
+    for name in ("calling", "cures", "recalibration"):
+        del old[name]
+    assert msgspec.convert(old, PolicyState) == run.state
+
+
+def test_ids_of_retrainings_are_those_they_always_were() -> None:
+    run = Run()
+    run.window(BELOW, None, times=2)
+    assert run.triggers[0].trigger_id == "c075c54a-0166-5453-8a32-fd24ff74461b"
+
+
+def test_ids_of_other_triggers_follow_from_action_and_causes() -> None:
+    ids = set()
+    for causes in ((UNIT_BUG,), (DOMAIN,), (WEIGHTS,), (UNIT_BUG, DOMAIN)):
+        runs = [Run(), Run()]
+        for run, order in zip(runs, (causes, causes[::-1]), strict=True):
+            run.window(BELOW, None, times=2, causes=order)
+        assert runs[0].triggers == runs[1].triggers
+        ids.add(runs[0].triggers[0].trigger_id)
+    assert len(ids) == 4
+
+
+def test_terms_come_from_the_reference() -> None:
+    reference = Reference("digits", "3", window_us=HOUR, lead_time_us=DAY, threshold=0.85, cost_degraded_per_day=3.0)
+    assert terms_of(reference) == TERMS
+    assert terms_of(msgspec.structs.replace(reference, threshold=None)) is None

@@ -8,12 +8,15 @@ import msgspec
 import numpy as np
 import pytest
 
+from models.checks import covariate_drift, embedding_drift, label_and_prediction_shift, quality_and_time_to_threshold
+from models.checks.verdict import Verdict
 from models.columns import Categories, Embedded, Inferences
+from models.distance import effective
 from models.evidence import Evidence
-from models.profile import Profile
+from models.profile import WEIGHT, Profile
 from models.quality import Calibration, Estimate, audited, label_free, top_confidence, wilson
 from models.reference import CategoricalFeature, EmbeddingReference, NumericFeature, Reference
-from models.verdicts import Verdict, distribution_verdicts, effective, quality_verdict
+from tests.observing import observed
 
 CALIBRATION = Calibration(
     temperature=1.4, atc_threshold=0.7, accuracy=0.92, n=2_000, residual_low=-1.0, residual_high=0.5
@@ -168,6 +171,12 @@ def test_audited_with_equal_weights_is_wilson_and_without_labels_nothing() -> No
 # -- no evidence is never ok ---------------------------------------------------------------------------------------
 
 
+def distribution_verdicts(profile: Profile, reference: Reference) -> list[Verdict]:
+    """What the three checks of distributions say of one window."""
+    seen = observed(profile, reference)
+    return [v for check in (covariate_drift, label_and_prediction_shift, embedding_drift) for v in check.live(seen)]
+
+
 def told(columns: Inferences | Embedded, check: str, **changes: Any) -> Verdict:
     """The verdict of one check on these rows."""
     reference = msgspec.structs.replace(REFERENCE, **changes)
@@ -190,7 +199,7 @@ def test_what_is_missing_everywhere_is_unknown() -> None:
     number = told(rows_of(200, numeric={"income": np.full(200, np.nan)}), "covariate-drift")
     for verdict in (category, label, number):
         assert (verdict.verdict, verdict.reason) == ("unknown", "it is missing in every event")
-        assert verdict.right is verdict.distance is None
+        assert verdict.right is verdict.effect is None
 
 
 @pytest.mark.parametrize(("present", "outcome"), [(1, "unknown"), (49, "unknown"), (50, "ok"), (200, "ok")])
@@ -229,7 +238,8 @@ def test_few_inputs_far_away_are_unknown(n: int, outcome: str) -> None:
     [(0.85, 0.95, "ok"), (0.849, 0.95, "unknown"), (0.7, 0.85, "unknown"), (0.7, 0.849, "mismatch")],
 )
 def test_only_an_interval_on_one_side_of_the_threshold_decides(low: float, high: float, outcome: str) -> None:
-    verdict = quality_verdict(REFERENCE, Estimate(estimate=0.84, low=low, high=high, basis="labels"))
+    estimate = Estimate(estimate=0.84, low=low, high=high, basis="labels")
+    (verdict,) = quality_and_time_to_threshold.live(observed(Profile(), REFERENCE, estimate=estimate))
     assert verdict.verdict == outcome
     told_why = f"the 90% interval {low:.3f} to {high:.3f} includes the threshold 0.85"
     assert verdict.reason == (told_why if outcome == "unknown" else "")
@@ -292,10 +302,10 @@ def test_unequal_weights_widen_the_noise_and_equal_ones_change_nothing() -> None
     assert free.high - free.low > 2 * (by_count.high - by_count.low)  # type: ignore[operator]
     drift = [next(iter(distribution_verdicts(p, REFERENCE))) for p in (plain, ones, few)]
     assert drift[0] == drift[1]
-    assert drift[0].distance is not None
-    assert drift[0].distance.n == 1000
+    assert drift[0].effect is not None
+    assert drift[0].effect.n == 1000
     assert drift[2].reason == f"{kish:.4g} observed values in effect, 50 are needed"
-    assert effective(1000, 5, 0) == 1000
+    assert effective(1000, 5, 0, WEIGHT) == 1000
 
 
 def test_the_interval_covers_under_unequal_sampling() -> None:

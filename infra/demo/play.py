@@ -103,7 +103,14 @@ def _play(
     writer = Writer(out / "recording")
     due: list[Label] = []
     recorder = Recorder(
-        settings.broker, model="digits", version="1", input_rate=INPUT_RATE, frame_rows=500, frame_seconds=0.2, key=None
+        settings.broker,
+        model="digits",
+        version="1",
+        digest=scenario.digest,
+        input_rate=INPUT_RATE,
+        frame_rows=500,
+        frame_seconds=0.2,
+        key=None,
     )
     pace = seconds / (scenario.days * CHUNKS)
     started = time.monotonic()
@@ -111,7 +118,7 @@ def _play(
         for day in scenario:
             board.day(day)
             for part in range(CHUNKS):
-                _send(recorder, writer, day, part)
+                _send(recorder, writer, day, part, scenario.digest)
                 until = START_US + day.number * DAY_US + (part + 1) * DAY_US // CHUNKS
                 due = _label(recorder, writer, [*due, *(day.labels if part == 0 else [])], until)
                 ahead = started + (day.number * CHUNKS + part + 1) * pace - time.monotonic()
@@ -129,7 +136,7 @@ def _play(
         time.sleep(0.5)
 
 
-def _send(recorder: Recorder, writer: Writer, day: Day, part: int) -> None:
+def _send(recorder: Recorder, writer: Writer, day: Day, part: int, digest: str) -> None:
     size = len(day.ids) // CHUNKS
     rows = slice(part * size, (part + 1) * size)
     features = {name: values[rows] for name, values in day.features.items()}
@@ -142,7 +149,7 @@ def _send(recorder: Recorder, writer: Writer, day: Day, part: int) -> None:
         encode_frame(
             {
                 "id": day.ids[rows], "time": day.times_us[rows], "model": Repeated("digits"), "version": Repeated("1"),
-                **columns, "scores": day.scores[rows], "latency_ms": day.latency_ms[rows],
+                "digest": Repeated(digest), **columns, "scores": day.scores[rows], "latency_ms": day.latency_ms[rows],
             }
         )
     )  # fmt: skip

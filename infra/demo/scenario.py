@@ -4,6 +4,7 @@ Everything is a function of the seed: which held-out images come on which day, h
 auditor looks at, and how many days later. Event time starts on a fixed date, so ids and dates repeat from run to run.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -61,6 +62,7 @@ class Scenario:
         self.seed, self.days = seed, days
         self._digits: Digits = load()
         content = (DESCRIPTORS.parent / "digits.onnx").read_bytes()
+        self.digest = "sha256:" + hashlib.sha256(content).hexdigest()
         self._model = Embedder.load(content, sha256=None, embedding="embedding", scores="scores")
 
     def severity(self, day: float) -> float:

@@ -1,0 +1,42 @@
+"""What the commands share: settings, the store, the option `--format`."""
+
+import functools
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from infra import show
+from infra.store_file import require_file
+from streams.event_store import EventStore
+from streams.settings import Settings, load
+
+
+def settings_of(ctx: click.Context) -> Settings:
+    """The settings, with what the command line says on top."""
+    return load(**ctx.obj)
+
+
+def store_of(ctx: click.Context) -> EventStore:
+    """The event store, ready for this version. Raises StoreUnreachable and StoreOutdated."""
+    url = settings_of(ctx).store
+    require_file(url)
+    store = EventStore(url)
+    store.check()
+    return store
+
+
+def formatted(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option `--format`; a command with it returns what it has to show, as plain data and as a table."""
+
+    @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", help="How to print.")
+    @functools.wraps(command)
+    def wrapper(*args: Any, style: str, **kwargs: Any) -> None:
+        data, table = command(*args, **kwargs)
+        if style == "json":
+            click.echo(json.dumps(data, indent=2, default=str))
+        else:
+            show.console().print(table)
+
+    return wrapper

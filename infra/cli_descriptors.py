@@ -1,0 +1,126 @@
+"""Commands about descriptors: check, describe, export, register."""
+
+import functools
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from infra import show
+from infra.cli_common import settings_of, store_of
+
+FOLDER = click.Path(path_type=Path)
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+def _explain(ctx: click.Context, _: click.Parameter, name: str | None) -> None:
+    """`--explain CHECK`: its reference page, without reading any descriptor."""
+    if name is None or ctx.resilient_parsing:
+        return
+    from infra.check_text import explanation  # noqa: PLC0415 -- scipy is slow to import
+    from models.checks.catalogue import BY_ID, with_alias  # noqa: PLC0415 -- as above
+
+    found = BY_ID.get(name) or with_alias(name)
+    if found is None:
+        raise click.BadParameter(f"no check {name!r}; there are {', '.join(BY_ID)}")
+    show.console().print(explanation(found))
+    ctx.exit(0)
+
+
+@click.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--format", "style", type=click.Choice(["text", "json", "junit", "sarif"]), default="text")
+@click.option(
+    "--fail-on", type=click.Choice(["info", "warning", "critical"]), default="info", show_default=True,
+    help="Least severity of a mismatch that makes the exit status 1.",
+)  # fmt: skip
+@click.option("--all", "everything", is_flag=True, help="Also list what is ok and every single unknown.")
+@click.option("--explain", metavar="CHECK", callback=_explain, is_eager=True, expose_value=False,
+              help="Show the reference page of a check (its name, or tec:12) and stop.")  # fmt: skip
+@click.pass_context
+def check(ctx: click.Context, folder: Path, style: str, fail_on: str, everything: bool) -> None:
+    """Find mismatches between the descriptors in FOLDER. Exit status 0: none, 1: some, 2: unreadable."""
+    from infra import check_formats, checking  # noqa: PLC0415 -- onnxruntime is slow to import
+
+    report = checking.check(folder, settings_of(ctx))
+    if style == "json":
+        click.echo(json.dumps(checking.as_json(report), indent=2, default=str))
+    elif style == "junit":
+        click.echo(check_formats.junit(report))
+    elif style == "sarif":
+        click.echo(json.dumps(check_formats.sarif(report), indent=2, default=str))
+    else:
+        from infra.check_text import text  # noqa: PLC0415 -- as above
+
+        show.console().print(text(report, everything=everything))
+    if report.failing(fail_on):
+        ctx.exit(1)
+
+
+@click.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--accept-mismatches", is_flag=True, help="Register although critical mismatches were found.")
+@click.pass_context
+def register(ctx: click.Context, folder: Path, accept_mismatches: bool) -> None:
+    """Check the descriptors in FOLDER and make them the reference of their model version for all workers.
+
+    Critical mismatches end it with exit status 1, and nothing is registered.
+    """
+    from infra.registering import register as run  # noqa: PLC0415 -- onnxruntime is slow to import
+
+    done = run(folder, settings_of(ctx), functools.partial(store_of, ctx), accept_mismatches=accept_mismatches)
+    for line in done.lines:
+        click.echo(line, err=not done.registered)
+    if not done.registered:
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("artefacts", nargs=-1, type=FILE)
+@click.option("--events", multiple=True, type=click.Path(path_type=Path, exists=True),
+              help="Recorded inference and label events (JSONL, Parquet) to measure; a file or a folder.")  # fmt: skip
+@click.option("--out", type=FOLDER, required=True, help="Folder for the descriptors; existing words in it are kept.")
+@click.option("--model", help="Name of the model, where nothing else tells it.")
+@click.option("--version", help="Version of the model, where nothing else tells it.")
+@click.option("--declared", type=click.Path(path_type=Path, exists=True), help="Folder or file of what people declare.")
+@click.option("--force", is_flag=True, help="Measured figures replace those already in the folder.")
+def describe(
+    artefacts: tuple[Path, ...], events: tuple[Path, ...], out: Path, model: str | None, version: str | None,
+    declared: Path | None, force: bool,
+) -> None:  # fmt: skip
+    """Write descriptors from ARTEFACTS and recorded events, so that people write only goals, risks and thresholds.
+
+    ARTEFACTS: an ONNX file, a model's metadata (Open Inference Protocol), MLmodel, a data contract (ODCS), an MLTE
+    negotiation card, Croissant, a model card; each is known by its content.
+    """
+    from infra.describe import describe as run  # noqa: PLC0415 -- onnxruntime is slow to import
+
+    if not artefacts and not events:
+        raise click.UsageError("give artefacts, --events, or both")
+    done = run(artefacts, events, out, model=model, version=version, declared=declared, force=force)
+    for path in done.files:
+        click.echo(f"wrote {path}")
+    for note in done.notes:
+        click.echo(f"  note: {note}")
+    if done.left:
+        click.echo("Left for people, who alone know it:")
+    for one in done.left:
+        click.echo(f"  {one.path}: {one.why}; for example  {one.example}")
+    click.echo(f"Next: bestbefore check {out}")
+
+
+@click.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--format", "style", type=click.Choice(["tec", "tec-extended", "odcs", "cyclonedx"]), required=True)
+@click.option("--out", type=FOLDER, required=True, help="Folder for the files.")
+def export(folder: Path, style: str, out: Path) -> None:
+    """Write the descriptors in FOLDER for other tools: TEC 1.2, a data contract (ODCS 3.1), CycloneDX 1.7."""
+    from infra.exporting import export as run  # noqa: PLC0415 -- as above
+
+    for path in run(folder, style, out):
+        click.echo(f"wrote {path}")
+
+
+COMMANDS: tuple[Any, ...] = (check, describe, export, register)

@@ -1,0 +1,120 @@
+"""Mismatches over time: opened when windows agree that there is one, resolved when they agree that it is gone."""
+
+from typing import Any
+
+import msgspec
+
+from models.causes import OpenCause
+from models.checks.verdict import Action, Severity, Verdict
+from models.columns import Subject
+from models.notes import Note, digits, note_id
+from models.policy import rfc3339
+from models.reference import Reference
+
+SHARES = ("share", "share of one value")  # statistics that count the events a mismatch touches
+CONFIRM = 2  # windows that must agree before a mismatch opens, and before it is resolved
+
+
+class Open(msgspec.Struct):
+    """A mismatch under watch: `bad` and `good` count windows in a row; `id` is set while it is open."""
+
+    bad: int = 0
+    good: int = 0
+    id: str = ""
+    first_seen_us: int = 0
+    action: Action = "review"
+    severity: Severity = "warning"
+    message: str = ""
+    affected: float | None = None  # share of events that it touches, where the check counts them
+
+
+def causes_of(opened: dict[str, Open]) -> tuple[OpenCause, ...]:
+    """The open mismatches as a decision sees them."""
+    return tuple(
+        OpenCause(
+            id=watched.id, check=key.partition("/")[0], field=key.partition("/")[2], action=watched.action,
+            severity=watched.severity, first_seen_us=watched.first_seen_us, message=watched.message,
+            affected=watched.affected,
+        )
+        for key, watched in sorted(opened.items())
+        if watched.id
+    )  # fmt: skip
+
+
+def watch(
+    opened: dict[str, Open], subject: Subject, reference: Reference, start: int, verdicts: list[Verdict]
+) -> list[Note]:
+    """Open a mismatch after CONFIRM windows that show it, resolve it after CONFIRM windows that do not.
+
+    What is unknown does neither: an open mismatch stays until there is evidence that it is gone.
+    """
+    notes = []
+    for verdict in verdicts:
+        if verdict.verdict == "unknown":
+            continue
+        key = f"{verdict.check}/{verdict.field}"
+        shown = verdict.verdict == "mismatch"
+        watched = opened.get(key)
+        if watched is None:
+            if not shown:
+                continue  # most facts are fine most of the time: nothing to remember
+            watched = opened[key] = Open()
+        watched.bad, watched.good = (watched.bad + 1, 0) if shown else (0, watched.good + 1)
+        if shown:
+            watched.action, watched.severity, watched.message = verdict.action, verdict.severity, verdict.message
+            effect = verdict.effect
+            watched.affected = effect.estimate if effect is not None and effect.statistic in SHARES else None
+            if watched.bad == 1 and not watched.id:
+                watched.first_seen_us = start
+        if watched.bad >= CONFIRM and not watched.id:
+            watched.id = note_id(subject, watched.first_seen_us, verdict.check, verdict.field)
+            notes.append(_mismatch(subject, reference, start, verdict, watched, watched.id))
+        elif watched.good >= CONFIRM:
+            if watched.id:
+                resolved = note_id(subject, start, verdict.check, verdict.field, "resolved")
+                notes.append(_mismatch(subject, reference, start, verdict, watched, resolved))
+            del opened[key]
+    return notes
+
+
+def _mismatch(subject: Subject, reference: Reference, start: int, verdict: Verdict, watched: Open, note: str) -> Note:
+    end = start + reference.window_us
+    body: dict[str, Any] = {
+        "id": note,
+        "check": verdict.check,
+        "verdict": verdict.verdict,
+        "severity": verdict.severity,
+        "model": subject.model,
+        "version": subject.version,
+        "segment": subject.segment or None,
+        "field": verdict.field,
+        "left": _plain(verdict.left),
+        "right": _plain(verdict.right),
+        "effect": _plain(verdict.effect),
+        "window": {"start": rfc3339(start), "end": rfc3339(end)},
+        "first_seen": rfc3339(watched.first_seen_us),
+        "message": verdict.message or f"{verdict.field or verdict.check} looks as declared again",
+        "owner": owner_of(verdict, reference),
+        "action": verdict.action,
+        "remedy": verdict.remedy,
+        "aliases": list(verdict.aliases),
+        "descriptors": reference.digest,
+        "evidence": list(verdict.evidence),
+        "incident": watched.id,
+    }
+    return Note(
+        id=note, kind="mismatch", subject=subject, at_us=end, start_us=start, end_us=end, body=body,
+        check=verdict.check, severity=verdict.severity,
+    )  # fmt: skip
+
+
+def owner_of(verdict: Verdict, reference: Reference) -> str:
+    """Whom to call: the contact declared for the check or its role, else the model's owner, else the role."""
+    context = reference.descriptors.get("system_context", {}).get("bestbefore") or {}
+    contacts = context.get("owners") or {}
+    own = verdict.owner if verdict.check.startswith("user:") else ""
+    return str(contacts.get(verdict.check) or contacts.get(verdict.owner) or own or reference.owner or verdict.owner)
+
+
+def _plain(part: Any) -> Any:
+    return None if part is None else digits(msgspec.to_builtins(part))
