@@ -11,7 +11,7 @@ from models.checks.check import Check
 from models.checks.covariate_drift import CHECK, normal_scores
 from models.checks.observed import MEMORY_SIZE, Memory
 from models.checks.promise import PRIOR, cusum_limit, inflation, level
-from models.checks.season import season_of
+from models.checks.season import MAX_BINS, coarse, season_of
 from models.checks.verdict import Verdict
 from models.checks.workplace import Workplace
 from models.profile import Profile
@@ -202,6 +202,13 @@ def test_what_is_remembered_is_bounded_and_survives_storage() -> None:
         memories[1] = msgspec.msgpack.decode(msgspec.msgpack.encode(memories[1]), type=Memory)
     assert memories[0] == memories[1]
     assert max(map(len, memories[0].values())) <= MEMORY_SIZE
+
+
+def test_many_bins_are_joined() -> None:
+    counts, shares = coarse(np.arange(100.0), np.full(100, 0.01))
+    assert len(counts) == len(shares) == MAX_BINS
+    assert (counts.sum(), shares.sum()) == (pytest.approx(4950), pytest.approx(1))
+    assert coarse(np.ones(14), np.ones(14))[0].shape == (14,)
 
 
 # ---- what cannot be judged ----

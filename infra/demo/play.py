@@ -18,6 +18,7 @@ from infra.demo.scenario import AUDIT_RATE, DESCRIPTORS, INPUT_RATE, START_US, D
 from infra.local.services import ephemeral
 from infra.migrate import upgrade
 from infra.recording import Writer
+from infra.registering import register
 from infra.replay import write_notes
 from infra.topic_admin import create_topics
 from models.units import DAY_US
@@ -25,7 +26,6 @@ from streams.descriptor_files import load_reference
 from streams.errors import ServiceError
 from streams.event_store import EventStore
 from streams.records import time_text
-from streams.registry import encode_reference
 from streams.settings import Settings, load
 
 CHUNKS = 4  # frames a day
@@ -53,7 +53,7 @@ def run(out: Path, *, seed: int, days: int, seconds: float) -> None:
         create_topics(settings)
         store = EventStore(settings.store)
         reference = load_reference(DESCRIPTORS)
-        store.register(reference.model, reference.version, reference.digest, encode_reference(reference))
+        register(DESCRIPTORS, settings, lambda: store)
         if store.latest_status():
             raise ServiceError(f"{out} holds the events of an earlier demo; remove it or choose another --out")
         board = Board(scenario, reference.threshold or 0.0)

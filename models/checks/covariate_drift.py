@@ -15,7 +15,8 @@ where n is known. Texts (`Distribution Type`) must agree.
 
 Noise and limit follow from `system_context.bestbefore.false_alarms` (default: 1 per 90 days), divided among the three
 checks of drift, their fields and statistics. Rows that depend on each other count less: by how much is learned from
-the means of past blocks, and taken to be as bad as an autocorrelation of 0.9 until eight differences are known.
+the means of past blocks. Until eight differences between blocks are known, a mismatch must hold even if rows are as
+dependent as an autocorrelation of 0.9 makes them; what would be one only for independent rows is unknown so long.
 `system_context.bestbefore.season` (default: 1 day where windows are shorter) is judged as a whole, so that a daily
 cycle is no drift. What drifts for good over less than 0.1 sd is not reported.
 
@@ -193,6 +194,8 @@ def _accumulate(seen: Observed, key: str, described: Described, total: Sum, fact
     # Beyond the limit the sum says nothing more; without a ceiling it would take as long to fall as it rose.
     up = min(max(0.0, up + (shift - allowed) / error - ALLOWANCE), limit + 1)
     down = min(max(0.0, down + (-shift - allowed) / error - ALLOWANCE), limit + 1)
+    if weight and abs(shift) + Z90 * error < abs(moment / weight) / 2:
+        up = down = 0.0  # this season alone shows that most of the shift is gone
     # Once out it is so until the sum has halved, lest noise about the limit opens and closes it.
     out = float(max(up, down) > (limit / 2 if out else limit))
     weight, moment = (weight + 1 / error**2, moment + shift / error**2) if up or down else (0.0, 0.0)

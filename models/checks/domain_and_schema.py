@@ -35,9 +35,11 @@ KINDS = {
 def live(seen: Observed) -> Iterator[Verdict]:
     """One verdict per field with a declared domain."""
     reference, block = seen.reference, seen.block
-    for name, domain in sorted(domains(reference.descriptors).items()):
-        if not _says(domain) or (name not in reference.numeric and name not in reference.categorical):
-            continue
+    features = {*reference.numeric, *reference.categorical}
+    found = {k: d for k, d in sorted(domains(reference.descriptors).items()) if k in features and _says(d)}
+    if not found:
+        yield CHECK.unknown("no domain is declared in data_pipeline.input_spec or production_data.schema")
+    for name, domain in found.items():
         left = Side(domain.paths[-1] if domain.paths else name, _told(domain))
         if block is None:
             yield CHECK.unknown(seen.filling, field=name, left=left)
