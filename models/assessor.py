@@ -33,6 +33,7 @@ from models.watch import Open, causes_of, watch
 from models.window_book import NEVER
 
 FORMAT = 1
+DIVERGENCE = "jensen-shannon"  # what most of the drift streams are made of
 
 
 class Conclusion(msgspec.Struct, frozen=True, kw_only=True):
@@ -232,9 +233,11 @@ def _streams(verdicts: list[Verdict], block: Profile) -> dict[str, float]:
     names = {"covariate-drift": "inputs", "label-and-prediction-shift": "outputs", "embedding-drift": "embedding"}
     values: dict[str, float] = {}
     for verdict in verdicts:
-        stream = names.get(verdict.check)
-        if stream is not None and verdict.effect is not None:
-            values[stream] = max(values.get(stream, 0.0), verdict.effect.estimate)
+        stream, effect = names.get(verdict.check), verdict.effect
+        if stream is not None and effect is not None:
+            # Divergences and shifts have other units: each is a stream of its own.
+            stream = stream if effect.statistic == DIVERGENCE else f"{stream}/{effect.statistic}"
+            values[stream] = max(values.get(stream, 0.0), effect.estimate)
     scored = block.counts.get("scored", 0)
     if scored:
         values["confidence"] = float(block.sums["confidence"][0]) / UNIT / (scored / WEIGHT)

@@ -162,6 +162,40 @@ def test_the_mix_of_all_events_stands_in_for_that_of_the_sampled_inputs() -> Non
     assert judged(known, sampled(known, predicted[rows], embedding[rows], labels=False))["embedding"].verdict == "ok"
 
 
+# ---- the interval ----
+
+
+@pytest.mark.parametrize("common", [0.0, 0.9])
+@pytest.mark.parametrize("moved", [0.0, 0.3])
+def test_the_interval_covers_the_shift_whatever_the_correlation(common: float, moved: float) -> None:
+    """Sixteen dimensions that share a part of their variance; 90% is promised, and quiet at no shift."""
+    rng = np.random.default_rng(4)
+
+    def draw(n: int) -> NDArray[np.float32]:
+        shared = rng.standard_normal((n, 1)) * np.sqrt(common)
+        mixed: NDArray[np.float32] = (shared + rng.standard_normal((n, 16)) * np.sqrt(1 - common)).astype(np.float32)
+        return mixed
+
+    nobody = Categories(np.full(5000, -1, np.int32), ())
+    section = embedding_profile(Embeddings(embedding=draw(5000), predicted=nobody))
+    known = compile_reference(
+        {
+            "trained_model": {"model_name": "m", "model_version": "1"},
+            "training_data": {"bestbefore": {"embedding": section}},
+        }
+    )
+    covered = fired = 0
+    for _ in range(200):
+        verdict = judged(known, embedded(known, draw(200) + np.float32(moved)))["embedding"]
+        assert verdict.effect is not None
+        assert verdict.effect.low is not None
+        assert verdict.effect.high is not None
+        covered += verdict.effect.low <= moved <= verdict.effect.high
+        fired += verdict.verdict == "mismatch"
+    assert covered >= 180
+    assert moved or not fired
+
+
 # ---- what cannot be judged ----
 
 

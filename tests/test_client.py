@@ -190,8 +190,9 @@ def test_columns_inputs_and_labels_arrive(broker: str, prefix: str) -> None:
     age = np.arange(n, dtype=np.float64)
     vectors = np.ones((n, 3), np.float32)
     client = Recorder(
-        broker, model="m", version="1", topic_prefix=prefix, input_rate=0.1, segment={"site": "A"}, key=None
-    )
+        broker, model="m", version="1", topic_prefix=prefix, input_rate=0.1, segment={"site": "A"}, key=None,
+        digest="sha256:0", provider="CPUExecutionProvider",
+    )  # fmt: skip
     client.record_many(
         ids,
         times_us=np.arange(n) * 1_000_000,
@@ -202,6 +203,7 @@ def test_columns_inputs_and_labels_arrive(broker: str, prefix: str) -> None:
         segment={"group": ["g"] * n},
         served="live",
         flags=[{"a": i} for i in range(n)],
+        batch_size=32,
     )
     age[:] = -1  # the server reuses its buffer
     client.label("r-1", label=3, time_us=0, propensity=0.05)
@@ -225,6 +227,8 @@ def test_columns_inputs_and_labels_arrive(broker: str, prefix: str) -> None:
     assert (headers["model"], headers["version"], float(headers["propensity"])) == (b"m", b"1", 0.1)
     assert json.loads(headers["segment"]) == {"site": "A", "group": "g"}
     assert np.frombuffer(base64.b64decode(headers["embedding"]), "<f4").tolist() == [1, 1, 1]
+    served = (headers["provider"], headers["batch_size"], headers["digest"])
+    assert served == (b"CPUExecutionProvider", b"32", b"sha256:0")
     assert headers["time"].decode() == messages.rfc3339(index * 1_000_000)
 
     labels = {r.key.decode(): json.loads(r.value) for r in consumed(broker, f"{prefix}labels", 2)}

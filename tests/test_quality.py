@@ -16,7 +16,7 @@ from models.evidence import Evidence
 from models.profile import WEIGHT, Profile
 from models.quality import Calibration, Estimate, audited, label_free, top_confidence, wilson
 from models.reference import CategoricalFeature, EmbeddingReference, NumericFeature, Reference
-from tests.observing import observed
+from tests.observing import declared, observed
 
 CALIBRATION = Calibration(
     temperature=1.4, atc_threshold=0.7, accuracy=0.92, n=2_000, residual_low=-1.0, residual_high=0.5
@@ -179,7 +179,7 @@ def distribution_verdicts(profile: Profile, reference: Reference) -> list[Verdic
 
 def told(columns: Inferences | Embedded, check: str, **changes: Any) -> Verdict:
     """The verdict of one check on these rows."""
-    reference = msgspec.structs.replace(REFERENCE, **changes)
+    reference = declared(msgspec.structs.replace(REFERENCE, **changes), system_context={"season": "1 hour"})
     made = Profile()
     made.add(columns, reference)
     return next(v for v in distribution_verdicts(made, reference) if v.check == check)
@@ -213,8 +213,8 @@ def test_few_values_of_a_feature_are_unknown(present: int, outcome: str) -> None
 
 @pytest.mark.parametrize(
     ("n", "of", "needed"),
-    [(200, 1, "200 observed values against 1 of the reference .* a reference n above 3 is needed"),
-     (2, 5000, "2 observed values against 5000 of the reference .*; 3 observed values are needed")],
+    [(200, 1, "200 observed values against 1 of the reference .* a reference n above 4 is needed"),
+     (2, 5000, "2 observed values against 5000 of the reference .*; 4 observed values are needed")],
 )  # fmt: skip
 def test_a_noise_level_that_nothing_exceeds_is_unknown(n: int, of: int, needed: str) -> None:
     feature = NumericFeature(edges=QUARTERS, shares=(0.25,) * 4, n=of)
@@ -300,7 +300,8 @@ def test_unequal_weights_widen_the_noise_and_equal_ones_change_nothing() -> None
     by_count = evidence(plain).label_free(REFERENCE)
     assert None not in (free.high, free.low, by_count.high, by_count.low)
     assert free.high - free.low > 2 * (by_count.high - by_count.low)  # type: ignore[operator]
-    drift = [next(iter(distribution_verdicts(p, REFERENCE))) for p in (plain, ones, few)]
+    hourly = declared(REFERENCE, system_context={"season": "1 hour"})
+    drift = [next(iter(distribution_verdicts(p, hourly))) for p in (plain, ones, few)]
     assert drift[0] == drift[1]
     assert drift[0].effect is not None
     assert drift[0].effect.n == 1000

@@ -57,8 +57,12 @@ def input_message(
     segment: Mapping[str, str],
     propensity: float,
     embedding: NDArray[np.float32] | None,
+    origin: Mapping[str, Any] | None = None,
 ) -> Message:
-    """Write a sampled input: the raw tensor, what it is in the headers; raises what `tensor_of` and `rfc3339` raise."""
+    """Write a sampled input: the raw tensor, what it is in the headers; raises what `tensor_of` and `rfc3339` raise.
+
+    `origin` tells what computed `embedding`: `provider`, `batch_size`, `digest`; what is None is left out.
+    """
     value, dtype, shape = tensor_of(data)
     fields = {
         "inference_id": id,
@@ -71,6 +75,7 @@ def input_message(
     }
     if segment:
         fields["segment"] = json.dumps(dict(segment))
+    fields.update({name: str(fact) for name, fact in (origin or {}).items() if fact is not None})
     headers = [(name, text.encode()) for name, text in fields.items()]
     if embedding is not None:
         headers.append(("embedding", base64.b64encode(np.ascontiguousarray(embedding, dtype="<f4").tobytes())))

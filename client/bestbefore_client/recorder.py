@@ -52,6 +52,7 @@ class Recorder:
         max_events: int = 100_000,
         max_bytes: int = 64 << 20,
         digest: str | None = None,
+        provider: str | None = None,
         segment: Mapping[str, str] | None = None,
         classes: Sequence[str] | None = None,
         key: str | None = "{model}",
@@ -61,7 +62,8 @@ class Recorder:
         """Configure; nothing is connected or started before the first record.
 
         `brokers` is "host:port,host:port". A frame is sent after `frame_rows` events or `frame_seconds`. `input_rate`
-        is the share of inputs to keep, by a hash of the id. `digest` ("sha256:…") is of the model file that serves.
+        is the share of inputs to keep, by a hash of the id. `digest` ("sha256:…") is of the model file that serves,
+        `provider` the execution provider it runs on; both are beside embeddings that are sent with inputs.
         `segment` and `classes` (of scores given without names) hold for all events. `key` is the record key of frames;
         one key is one partition, and None spreads frames over all of them. `clock` gives microseconds since the epoch,
         `producer_options` go to `kafka.KafkaProducer`.
@@ -71,6 +73,7 @@ class Recorder:
             raise ValueError("input_rate must lie in [0, 1]; frame_rows, frame_seconds, max_events, max_bytes above 0")
         self.model, self.version, self.input_rate = model, version, input_rate
         self._digest, self._classes, self._clock, self._key = digest, tuple(classes or ()), clock, key
+        self._provider = provider
         self._segment, self._shapes = checked_segment(segment), Shapes()
         self._key_of(version)
         self._frame_rows = frame_rows
@@ -122,6 +125,7 @@ class Recorder:
         abstained: bool = False,
         input: Any = None,
         embedding: Any = None,
+        batch_size: int | None = None,
         version: str | None = None,
         sampling: float = 1.0,
         **reserved: Any,
@@ -130,8 +134,9 @@ class Recorder:
 
         `features` are numbers, text, bools or None; `scores` a mapping from class to score, or k numbers. `label` is
         the predicted class, `value` the predicted number. `input` (bytes or an array) is kept at `input_rate`.
-        `embedding` has shape (d,). `sampling` is the probability with which the caller kept this event. `version`
-        replaces the recorder's. `reserved` are the fields of `frame.RESERVED`.
+        `embedding` has shape (d,), `batch_size` is that of the batch it was computed in. `sampling` is the probability
+        with which the caller kept this event. `version` replaces the recorder's. `reserved` are the fields of
+        `frame.RESERVED`.
         """
         try:
             at = self._clock() if time_us is None else time_us
@@ -161,7 +166,7 @@ class Recorder:
             self._pipeline.offer(row, 1, row.size)
             if input is not None and sampled(row.id, self.input_rate):
                 vector = row.embedding if row.shape.embedding else None
-                self._offer_input(row.id, input, version=served, time_us=row.time_us, segment=where, embedding=vector)
+                self._offer_input(row.id, input, served, row.time_us, where, vector, batch_size)
         except Exception as error:  # noqa: BLE001 -- telemetry must never fail the request it is about
             self._ledger.drop("invalid", 1, error)
 
@@ -180,6 +185,7 @@ class Recorder:
         abstained: Any = None,
         inputs: Any = None,
         embedding: Any = None,
+        batch_size: int | None = None,
         version: str | None = None,
         sampling: float = 1.0,
         **reserved: Any,
@@ -213,7 +219,7 @@ class Recorder:
                     where = {name: str(v if isinstance(v, str) else v[i]) for name, v in segments.items()}
                     vector = None if embedding is None else embedding[i]
                     at = int(times[i])
-                    self._offer_input(texts[i], inputs[i], version=served, time_us=at, segment=where, embedding=vector)
+                    self._offer_input(texts[i], inputs[i], served, at, where, vector, batch_size)
         except Exception as error:  # noqa: BLE001 -- telemetry must never fail the request it is about
             self._ledger.drop("invalid", len(ids) if hasattr(ids, "__len__") else 1, error)
 
@@ -278,8 +284,17 @@ class Recorder:
         self.close()
 
     def _offer_input(
-        self, id: str, data: Any, *, version: str, time_us: int, segment: Mapping[str, str], embedding: Any
+        self,
+        id: str,
+        data: Any,
+        version: str,
+        time_us: int,
+        segment: Mapping[str, str],
+        embedding: Any,
+        batch_size: int | None,
     ) -> None:
+        digest = self._digest if version == self.version else None
+        served = {"provider": self._provider, "batch_size": batch_size, "digest": digest}
         message = input_message(
             id,
             data,
@@ -289,6 +304,7 @@ class Recorder:
             segment=segment,
             propensity=self.input_rate,
             embedding=embedding,
+            origin=None if embedding is None else served,
         )
         self._pipeline.offer(message, 1, message.size, _INPUT_SHARE)
 

@@ -93,6 +93,7 @@ class SystemContextOwn(Own, kw_only=True):
     owners: dict[str, str] | None = None
     checks: list[dict[str, Any]] | None = None
     public_fields: list[str] | None = None
+    prior_tolerance: Share | None = None  # points by which a class share may move
 
 
 class RawDataOwn(Own, kw_only=True):
@@ -173,6 +174,7 @@ class EmbeddingClass(msgspec.Struct, kw_only=True):
 
     share: Share | None = None
     distance_shares: list[Share] | None = None
+    mean: list[float] | None = None  # of this class's embeddings; then shifts within a class show
 
 
 class Embedding(msgspec.Struct, kw_only=True):
