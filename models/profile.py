@@ -42,10 +42,10 @@ from models.tables import (
     short_name,
 )
 
-__all__ = [
-    "AUDIT_BINS", "CLIP", "CONFIDENCE_EDGES", "ID_SAMPLE", "LATENCY_EDGES", "MAX_BYTES", "MAX_CATEGORIES", "MAX_COUNT",
-    "MAX_FEATURES", "MAX_GROUPS", "MAX_IDS", "MAX_NAME_BYTES", "MISSING", "OTHER", "SAMPLES", "SKEW_EDGES", "UNIT",
-    "WEIGHT", "Profile", "moments", "short_name", "standardised", "value_moments",
+__all__ = [  # noqa: RUF022 -- sorted as strings sort
+    "AUDIT_BINS", "CLIP", "CONFIDENCE_EDGES", "ID_SAMPLE", "LATENCY_EDGES", "MAX_BYTES", "MAX_CATEGORIES",
+    "MAX_COUNT", "MAX_FEATURES", "MAX_GROUPS", "MAX_IDS", "MAX_NAME_BYTES", "MISSING", "OTHER", "Profile", "SAMPLES",
+    "SKEW_EDGES", "UNIT", "WEIGHT", "moments", "short_name", "standardised", "value_moments",
 ]  # fmt: skip
 
 

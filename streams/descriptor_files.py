@@ -23,8 +23,8 @@ from models.descriptors.text import Parsed, json_text, parse, yaml_text
 from models.reference import Reference, compile_reference
 from streams.errors import DescriptorError
 
-__all__ = [
-    "KINDS", "MAX_BYTES", "SUFFIXES", "DescriptorSet", "kind_of", "load_reference", "read_descriptor",
+__all__ = [  # noqa: RUF022 -- sorted as strings sort
+    "DescriptorSet", "KINDS", "MAX_BYTES", "SUFFIXES", "kind_of", "load_reference", "read_descriptor",
     "read_descriptors", "read_set", "reference_of", "write_descriptors",
 ]  # fmt: skip
 

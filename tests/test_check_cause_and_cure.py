@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 from models.causes import OpenCause
 from models.checks import calibration_and_concept, cause_and_cure, covariate_drift, model_identity, unit_scale_encoding
 from models.checks.observed import Memory
-from models.checks.verdict import Action, Severity, Verdict
+from models.checks.verdict import Verdict
 from models.evidence import Evidence, remember
 from models.forecast import Passage
 from models.inspection import GoldenResult, Inspection
@@ -19,7 +19,7 @@ from models.notes import Note
 from models.policy import PolicyState, Trigger, decide, terms_of
 from models.profile import Profile
 from models.quality import Calibration, Estimate
-from models.watch import Open, watch
+from models.watch import Open, causes_of, watch
 from tests.observing import HOUR, START, SUBJECT, labelled, normal_feature, observed, profile_of, small_reference
 
 REFERENCE = small_reference(
@@ -76,14 +76,7 @@ class Loop:
 
     @property
     def causes(self) -> tuple[OpenCause, ...]:
-        return tuple(
-            OpenCause(
-                id=w.id, check=key.partition("/")[0], field=key.partition("/")[2], action=cast(Action, w.action),
-                severity=cast(Severity, w.severity), first_seen_us=w.first_seen_us,
-            )
-            for key, w in sorted(self.opened.items())
-            if w.id
-        )  # fmt: skip
+        return causes_of(self.opened)
 
     def _decide(self, now_us: int, estimate: Estimate) -> None:
         terms = terms_of(REFERENCE)

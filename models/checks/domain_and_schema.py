@@ -36,10 +36,10 @@ def live(seen: Observed) -> Iterator[Verdict]:
     """One verdict per field with a declared domain."""
     reference, block = seen.reference, seen.block
     features = {*reference.numeric, *reference.categorical}
-    found = {k: d for k, d in sorted(domains(reference.descriptors).items()) if k in features and _says(d)}
-    if not found:
+    known = {k: d for k, d in sorted(domains(reference.descriptors).items()) if k in features and _says(d)}
+    if not known:
         yield CHECK.unknown("no domain is declared in data_pipeline.input_spec or production_data.schema")
-    for name, domain in found.items():
+    for name, domain in known.items():
         left = Side(domain.paths[-1] if domain.paths else name, _told(domain))
         if block is None:
             yield CHECK.unknown(seen.filling, field=name, left=left)
