@@ -44,6 +44,7 @@ class Part:
         self.waiting: list[tuple[int, ProfileRecord]] = []
         self.states: dict[Subject, State] = {}
         self.blocked_since: dict[Subject, float] = {}
+        self.heard_at: dict[Subject, float] = {}  # when a source last said something, on the monotonic clock
 
     def frontier(self) -> tuple[int, None]:
         """Everything below is in the store."""
@@ -138,7 +139,7 @@ class Assess:
                 await self._apply(part)
 
     async def tick(self) -> None:
-        """Give up on sources that have kept a window waiting for longer than the grace."""
+        """Give up on sources that have kept a window waiting for longer than the grace; notice who fell silent."""
         await self._take_over()
         await self.flush()
         grace, now = self.runtime.settings.seconds("assess_grace"), time.monotonic()
@@ -148,12 +149,25 @@ class Assess:
                 for subject, state in part.states.items():
                     if not state.assembly.waiting():
                         part.blocked_since.pop(subject, None)
+                        if self._silent(part, subject, now - grace):
+                            late.append(subject)
                     elif now - part.blocked_since.setdefault(subject, now) > grace:
                         late.append(subject)
                         part.blocked_since.pop(subject)
                 if late:
                     await self._apply(part, give_up=late)
                 await self.publisher.drain(part.tp.partition)
+
+    def _silent(self, part: Part, subject: Subject, now: float) -> bool:
+        """Whether no source has spoken of a described model for a whole window; the next one begins then."""
+        reference = self.runtime.registry.get(subject.model, subject.version)
+        if not reference.registered or subject.segment or not subject.version:
+            return False
+        patience = (reference.window_us + reference.lateness_us) / 1e6
+        if now - part.heard_at.setdefault(subject, now) <= patience:
+            return False
+        part.heard_at[subject] += patience
+        return True
 
     async def _apply(self, part: Part, give_up: list[Subject] | None = None) -> None:
         waiting = part.waiting
@@ -174,6 +188,7 @@ class Assess:
         part.next_offset = next_offset
         for subject in call.moved:
             part.blocked_since.pop(subject, None)
+        part.heard_at.update(dict.fromkeys((r.subject for r in call.records), time.monotonic()))
         if call.notes:
             await self.publisher.drain(part.tp.partition)
 
@@ -184,7 +199,7 @@ class Application:
     def __init__(
         self, runtime: Runtime, part: Part, records: list[ProfileRecord], give_up: list[Subject], next_offset: int
     ) -> None:
-        self._runtime, self._part, self._records = runtime, part, records
+        self._runtime, self._part, self.records = runtime, part, records
         self._give_up, self._next_offset = give_up, next_offset
         self._subjects = {*(r.subject for r in records), *give_up}
         self.states: dict[Subject, State] = {}
@@ -210,11 +225,11 @@ class Application:
         with store.transaction() as tx:
             tx.advance(group, part.tp.topic, part.tp.partition, part.epoch, self._next_offset)
             self._load(tx)
-            with_rows = [r for r in self._records if r.profile is not None]
+            with_rows = [r for r in self.records if r.profile is not None]
             new = tx.new_profiles(group, [r.identity() for r in with_rows])
             fresh_ones = {id(r) for r, is_new in zip(with_rows, new, strict=True) if is_new}
             windows, estimates = [], []
-            for record in self._records:
+            for record in self.records:
                 body = record.profile if id(record) in fresh_ones else None
                 profile = Profile.unpack(body) if body is not None else None
                 # Rows of all versions side by side are those of the versions once more.
@@ -222,7 +237,11 @@ class Application:
                     windows.append(_counts(record, profile))
                 estimates += self._hear(record, profile)
             for subject in self._give_up:
-                self.states[subject].assembly.give_up()
+                assembly = self.states[subject].assembly
+                if assembly.waiting():
+                    assembly.give_up()
+                else:
+                    assembly.fall_silent()
                 estimates += self._assess(subject)
             tx.add_windows(windows)
             tx.append_events([_event(note) for note in self.notes])

@@ -1,108 +1,167 @@
-"""The verdicts of `bestbefore check` for other programs: JUnit XML for build servers, SARIF for code scanning."""
+"""The verdicts of `bestbefore check` for other programs: JUnit XML for build servers, SARIF for code scanning.
 
-from collections.abc import Iterable
+Several folders of descriptors give one document: JUnit has suites for each, SARIF one run for each.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import version
 from itertools import groupby
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 from xml.etree import ElementTree as Xml
 
 from infra.checking import Report
-from models.checks.catalogue import CHECKS
+from models.checks.catalogue import BY_ID, CHECKS
+from models.checks.check import Check
+from models.checks.user_defined import CHECK as USER_DEFINED
 from models.checks.verdict import Side, Verdict
+from streams.descriptor_files import SUFFIXES
 
 _LEVELS = {"info": "note", "warning": "warning", "critical": "error"}
 SARIF_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"
 
 
-def junit(report: Report) -> str:
-    """One test suite per check, one test case per fact; unknown is skipped, with the reason."""
-    root = Xml.Element("testsuites", name=f"bestbefore check {report.model} {report.version}")
-    for name, group in groupby(sorted(report.verdicts, key=lambda v: v.check), key=lambda v: v.check):
-        verdicts = list(group)
-        suite = Xml.SubElement(
-            root, "testsuite", name=name, tests=str(len(verdicts)),
-            failures=str(_count(verdicts, "mismatch")), skipped=str(_count(verdicts, "unknown")), errors="0",
-        )  # fmt: skip
-        for verdict in verdicts:
-            case = Xml.SubElement(suite, "testcase", classname=name, name=verdict.field or report.model)
-            if verdict.verdict == "mismatch":
-                failure = Xml.SubElement(case, "failure", message=verdict.message, type=verdict.severity)
-                failure.text = details(verdict)
-            elif verdict.verdict == "unknown":
-                Xml.SubElement(case, "skipped", message=verdict.reason)
-    for key in ("tests", "failures", "skipped", "errors"):
-        root.set(key, str(sum(int(suite.get(key, "0")) for suite in root)))
-    Xml.indent(root)
-    return Xml.tostring(root, encoding="unicode", xml_declaration=True)
-
-
-def sarif(report: Report) -> dict[str, Any]:
-    """SARIF 2.1.0 with one rule per check; what is unknown is a note, what is ok is left out."""
-    rules = [
-        {
-            "id": check.id,
-            "name": check.id.title().replace("-", ""),
-            "shortDescription": {"text": check.title},
-            "fullDescription": {"text": check.page.splitlines()[0]},
-            "help": {"text": check.page, "markdown": check.page},
-            "properties": {"tags": list(check.aliases)},
-        }
-        for check in CHECKS
-        if check.design is not None
-    ]
-    return {
-        "$schema": SARIF_SCHEMA,
-        "version": "2.1.0",
-        "runs": [
-            {
-                "tool": {
-                    "driver": {
-                        "name": "bestbefore", "version": version("bestbefore"), "rules": rules,
-                    }
-                },
-                "results": [_result(v, report) for v in report.verdicts if v.verdict != "ok"],
-            }
-        ],
-    }  # fmt: skip
-
-
-def details(verdict: Verdict) -> str:
-    """Both sides, the owner and the remedy, a line each."""
-    lines = [f"{name}: {told(side)}" for name, side in (("left", verdict.left), ("right", verdict.right)) if side]
-    return "\n".join([*lines, f"owner: {verdict.owner}", f"remedy: {verdict.remedy}"])
+# -- words -------------------------------------------------------------------------------------------------------
 
 
 def told(side: Side) -> str:
     """One side in words: path, value with unit, and where it stands."""
     value = "" if side.value is None else f" = {side.value} {side.unit}".rstrip()
-    return f"{side.path}{value}" + (f" ({side.place})" if side.place else "")
+    return printable(f"{side.path}{value}" + (f" ({side.place})" if side.place else ""))
 
 
-def _result(verdict: Verdict, report: Report) -> dict[str, Any]:
-    text = verdict.message or f"unknown: {verdict.reason}"
-    return {
-        "ruleId": verdict.check,
-        # The standard (3.27.10): what is no failure has no level.
-        "level": _LEVELS[verdict.severity] if verdict.verdict == "mismatch" else "none",
-        "kind": "fail" if verdict.verdict == "mismatch" else "open",
-        "message": {"text": f"{text}. Owner: {verdict.owner}. Remedy: {verdict.remedy}."},
-        "locations": list(_locations([side for side in (verdict.left, verdict.right) if side], report)),
-        "partialFingerprints": {"fact/v1": f"{report.model}/{report.version}/{verdict.check}/{verdict.field}"},
-    }
+def details(verdict: Verdict) -> str:
+    """Both sides, the owner and the remedy, a line each."""
+    lines = [f"{name}: {told(side)}" for name, side in sides(verdict)]
+    return "\n".join([*lines, f"owner: {printable(verdict.owner)}", f"remedy: {printable(verdict.remedy)}"])
 
 
-def _locations(sides: Iterable[Side], report: Report) -> Iterable[dict[str, Any]]:
-    for side in sides:
-        file, _, line = side.place.rpartition(":")
-        if file and line.isdigit():
-            yield {
-                "physicalLocation": {
-                    "artifactLocation": {"uri": (report.folder / file).as_posix()},
-                    "region": {"startLine": int(line)},
-                },
-                "logicalLocations": [{"fullyQualifiedName": side.path}],
-            }
+def sides(verdict: Verdict) -> list[tuple[str, Side]]:
+    """What is declared, and what it is held against."""
+    return [(name, side) for name, side in (("declared", verdict.left), ("against", verdict.right)) if side]
+
+
+def about(verdict: Verdict) -> str:
+    """Why it is unknown, with what it is about unless the reason begins with that."""
+    plain = not verdict.field or verdict.reason.startswith(verdict.field)
+    return printable(verdict.reason if plain else f"{verdict.field}: {verdict.reason}")
+
+
+def printable(text: str) -> str:
+    """The text with control characters written out.
+
+    Descriptors are other people's: XML cannot hold such characters, and a terminal would obey them.
+
+    >>> printable("a\\x1b[2Jb")
+    'a\\\\x1b[2Jb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+# -- JUnit -------------------------------------------------------------------------------------------------------
+
+
+def junit(reports: Sequence[Report]) -> str:
+    """One test suite per check, one test case per fact; unknown is skipped, with the reason."""
+    names = ", ".join(f"{report.model} {report.version}" for report in reports)
+    root = Xml.Element("testsuites", name=printable(f"bestbefore check {names}"))
+    for report in reports:
+        for name, group in groupby(sorted(report.verdicts, key=lambda v: v.check), key=lambda v: v.check):
+            _suite(root, report, name if len(reports) == 1 else f"{report.folder}: {name}", list(group))
+    for key in ("tests", "failures", "skipped", "errors"):
+        root.set(key, str(sum(int(suite.get(key, "0")) for suite in root)))
+    Xml.indent(root)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + Xml.tostring(root, encoding="unicode")
+
+
+def _suite(root: Xml.Element, report: Report, name: str, verdicts: list[Verdict]) -> None:
+    suite = Xml.SubElement(
+        root, "testsuite", name=printable(name), tests=str(len(verdicts)),
+        failures=str(_count(verdicts, "mismatch")), skipped=str(_count(verdicts, "unknown")), errors="0",
+    )  # fmt: skip
+    for verdict in verdicts:
+        known = {"classname": printable(verdict.check), "name": printable(verdict.field or report.model)}
+        case = Xml.SubElement(suite, "testcase", known)
+        if verdict.verdict == "mismatch":
+            failure = Xml.SubElement(case, "failure", message=printable(verdict.message), type=verdict.severity)
+            failure.text = details(verdict)
+        elif verdict.verdict == "unknown":
+            Xml.SubElement(case, "skipped", message=printable(verdict.reason))
 
 
 def _count(verdicts: Iterable[Verdict], kind: str) -> int:
     return sum(v.verdict == kind for v in verdicts)
+
+
+# -- SARIF -------------------------------------------------------------------------------------------------------
+
+
+def sarif(reports: Sequence[Report]) -> dict[str, Any]:
+    """SARIF 2.1.0 with one rule per check; what is unknown is open, what is ok is left out."""
+    return {"$schema": SARIF_SCHEMA, "version": "2.1.0", "runs": [_run(report) for report in reports]}
+
+
+def _run(report: Report) -> dict[str, Any]:
+    """One folder. Checks that users wrote have rules of their own, as every result needs one."""
+    told_of = [v for v in report.verdicts if v.verdict != "ok"]
+    own = sorted({v.check for v in told_of if v.check not in BY_ID})
+    rules = [*(_rule(c.id, c) for c in CHECKS if c.design), *(_rule(name, USER_DEFINED) for name in own)]
+    index = {rule["id"]: i for i, rule in enumerate(rules)}
+    return {
+        "tool": {"driver": {"name": "bestbefore", "version": version("bestbefore"), "rules": rules}},
+        "automationDetails": {"id": f"bestbefore/{report.model}/{report.version}"},
+        "results": [_result(verdict, report, index[verdict.check]) for verdict in told_of],
+    }
+
+
+def _rule(name: str, check: Check) -> dict[str, Any]:
+    return {
+        "id": name,
+        "name": "".join(part.capitalize() for part in name.replace(":", "-").split("-")),
+        "shortDescription": {"text": check.title},
+        "fullDescription": {"text": check.page.splitlines()[0]},
+        "help": {"text": check.page, "markdown": check.page},
+        "defaultConfiguration": {"level": _LEVELS[check.severity]},
+        "properties": {"tags": list(check.aliases)},
+    }
+
+
+def _result(verdict: Verdict, report: Report, index: int) -> dict[str, Any]:
+    text = (verdict.message or f"unknown: {about(verdict)}").rstrip(".")
+    end = "" if text.endswith("?") else "."
+    locations = [place for _, side in sides(verdict) if (place := _location(side.place, report, side.path))]
+    return {
+        "ruleId": verdict.check,
+        "ruleIndex": index,
+        # The standard (3.27.10): what is no failure has no level.
+        "level": _LEVELS[verdict.severity] if verdict.verdict == "mismatch" else "none",
+        "kind": "fail" if verdict.verdict == "mismatch" else "open",
+        "message": {"text": f"{text}{end} Owner: {verdict.owner}. Remedy: {verdict.remedy}."},
+        # Code scanning shows nothing without a place: what is absent everywhere is told at the model.
+        "locations": locations or [_location(_first(report.folder), report, "")],
+        "partialFingerprints": {"fact/v1": f"{report.model}/{report.version}/{verdict.check}/{verdict.field}"},
+    }
+
+
+def _first(folder: Path) -> str:
+    names = [f"trained_model{suffix}" for suffix in SUFFIXES]
+    return next((name for name in names if (folder / name).is_file()), ".")
+
+
+def _location(place: str, report: Report, path: str) -> dict[str, Any] | None:
+    if not place:
+        return None
+    file, _, line = place.rpartition(":")
+    numbered = bool(file) and line.isdigit()
+    physical: dict[str, Any] = {"artifactLocation": {"uri": _uri(report.folder / (file if numbered else place))}}
+    if numbered:
+        physical["region"] = {"startLine": int(line)}
+    return {"physicalLocation": physical} | ({"logicalLocations": [{"fullyQualifiedName": path}]} if path else {})
+
+
+def _uri(path: Path) -> str:
+    """Relative to the working folder, as code scanning wants it; of a file elsewhere the whole URI."""
+    whole = path.resolve()
+    here = Path.cwd().resolve()
+    return quote(whole.relative_to(here).as_posix()) if whole.is_relative_to(here) else whole.as_uri()

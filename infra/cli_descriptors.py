@@ -25,12 +25,12 @@ def _explain(ctx: click.Context, _: click.Parameter, name: str | None) -> None:
     found = BY_ID.get(name) or with_alias(name)
     if found is None:
         raise click.BadParameter(f"no check {name!r}; there are {', '.join(BY_ID)}")
-    show.console().print(explanation(found))
+    _print_text(explanation(found))
     ctx.exit(0)
 
 
 @click.command()
-@click.argument("folder", type=FOLDER)
+@click.argument("folders", metavar="FOLDER...", nargs=-1, required=True, type=FOLDER)
 @click.option("--format", "style", type=click.Choice(["text", "json", "junit", "sarif"]), default="text")
 @click.option(
     "--fail-on", type=click.Choice(["info", "warning", "critical"]), default="info", show_default=True,
@@ -40,23 +40,55 @@ def _explain(ctx: click.Context, _: click.Parameter, name: str | None) -> None:
 @click.option("--explain", metavar="CHECK", callback=_explain, is_eager=True, expose_value=False,
               help="Show the reference page of a check (its name, or tec:12) and stop.")  # fmt: skip
 @click.pass_context
-def check(ctx: click.Context, folder: Path, style: str, fail_on: str, everything: bool) -> None:
-    """Find mismatches between the descriptors in FOLDER. Exit status 0: none, 1: some, 2: unreadable."""
+def check(ctx: click.Context, folders: tuple[Path, ...], style: str, fail_on: str, everything: bool) -> None:
+    """Find mismatches between the descriptors in FOLDER. Exit status 0: none, 1: some, 2: unreadable.
+
+    A descriptor file stands for its folder. Of several folders each is checked by itself; with --format json they
+    give a list of documents.
+    """
     from infra import check_formats, checking  # noqa: PLC0415 -- onnxruntime is slow to import
 
-    report = checking.check(folder, settings_of(ctx))
+    settings = settings_of(ctx)
+    # All are read before anything is printed: half a document is none.
+    reports = [checking.check(folder, settings) for folder in dict.fromkeys(map(_folder_of, folders))]
     if style == "json":
-        click.echo(json.dumps(checking.as_json(report), indent=2, default=str))
+        documents = [checking.as_json(report) for report in reports]
+        _print_json(documents if len(documents) > 1 else documents[0])
     elif style == "junit":
-        click.echo(check_formats.junit(report))
+        click.echo(check_formats.junit(reports))
     elif style == "sarif":
-        click.echo(json.dumps(check_formats.sarif(report), indent=2, default=str))
+        _print_json(check_formats.sarif(reports))
     else:
         from infra.check_text import text  # noqa: PLC0415 -- as above
 
-        show.console().print(text(report, everything=everything))
-    if report.failing(fail_on):
+        for report in reports:
+            if len(reports) > 1:
+                click.echo(f"{report.folder}\n")
+            _print_text(text(report, everything=everything))
+            if len(reports) > 1 and report is not reports[-1]:
+                click.echo("")
+    if any(report.failing(fail_on) for report in reports):
         ctx.exit(1)
+
+
+def _folder_of(path: Path) -> Path:
+    """A hook is given the files that changed; what they mean together stands in their folder."""
+    return path.parent if path.is_file() else path
+
+
+def _print_json(document: Any) -> None:
+    click.echo(json.dumps(document, indent=2, default=str))
+
+
+def _print_text(what: Any) -> None:
+    """Without the blanks at the ends of lines where nobody watches: logs and files."""
+    console = show.console()
+    if sys.stdout.isatty():
+        console.print(what)
+        return
+    with console.capture() as printed:
+        console.print(what)
+    click.echo("\n".join(line.rstrip() for line in printed.get().splitlines()))
 
 
 @click.command()

@@ -4,8 +4,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
+from infra.check_formats import printable, sides
+from infra.check_text import counted
 from infra.checking import check
 from infra.show import lacking
+from models.checks.verdict import Verdict
 from models.reference import Reference
 from streams.descriptor_files import load_reference
 from streams.errors import DescriptorError
@@ -31,18 +34,27 @@ def register(
     """Check, then register. With critical mismatches the store is not even opened. Raises DescriptorError."""
     report, reference = check(folder, settings), load_reference(folder)
     critical = report.failing("critical")
-    found = [f"  {v.severity}: {v.check}: {v.message}" for v in report.mismatches]
+    found = [line for verdict in report.mismatches for line in _mismatch(verdict)]
     if critical and not accept_mismatches:
-        told = f"{reference.model} {reference.version} is not registered: {len(critical)} critical mismatches"
-        return Done(False, [told, *found, "Mend them, or register with --accept-mismatches."])
+        told = f"{reference.model} {reference.version} is not registered: {counted(len(critical), 'critical mismatch')}"
+        return Done(False, [told, *found, f"Mend what is critical (bestbefore check {folder} shows all), or register "
+                                          "with --accept-mismatches."])  # fmt: skip
     store = open_store()
     require_same_windows(store, reference)
     changed = store.register(reference.model, reference.version, reference.digest, encode_reference(reference))
     if report.inspection is not None:
         store.save_inspection(reference.model, reference.version, encode_inspection(report.inspection))
     state = "registered" if changed else "was registered already"
-    first = f"{reference.model} {reference.version} {state} (digest {reference.digest[:12]})"
+    despite = f", despite {counted(len(critical), 'critical mismatch')}" if critical else ""
+    first = f"{reference.model} {reference.version} {state} (digest {reference.digest[:12]}){despite}"
     return Done(True, [first, *found, *(f"  note: {line}" for line in [*lacking(reference), *outlasting(reference)])])
+
+
+def _mismatch(verdict: Verdict) -> list[str]:
+    """What is wrong, and below it where that stands and who can mend it how."""
+    places = " and ".join(dict.fromkeys(side.place for _, side in sides(verdict) if side.place))
+    cure = f"{verdict.owner}: {verdict.remedy}" + (f" ({places})" if places else "")
+    return [printable(f"  {verdict.severity}: {verdict.check}: {verdict.message}"), printable(f"    {cure}")]
 
 
 def require_same_windows(store: EventStore, reference: Reference) -> None:

@@ -11,6 +11,7 @@ import msgspec
 from models.profile import Profile
 
 IDLE = 1 << 62  # watermark of a source nobody waits for
+SILENT = 3  # windows without any row that are still assessed; then the silence has been told
 
 
 class Revision(msgspec.Struct):
@@ -37,6 +38,7 @@ class Assembly(msgspec.Struct):
     windows: dict[int, bytes] = {}
     revisions: list[Revision] = []
     done: int = -(1 << 62)  # end of the newest window assessed
+    silent: int = 0  # windows without any row since the last one with some
 
     def heard(self, source: str, watermark: int, *, retired: bool = False, idle: bool = False) -> None:
         """A source has come as far as `watermark`."""
@@ -58,20 +60,41 @@ class Assembly(msgspec.Struct):
                 return
         self.revisions.append(Revision(start, arrival, profile.pack()))
 
-    def complete(self) -> list[Tick]:
-        """Take out, in order, the windows that all sources have passed."""
+    def complete(self, *, silence: bool = False) -> list[Tick]:
+        """Take out, in order, the windows that all sources have passed.
+
+        `silence` True: also up to SILENT windows in a row of which no source had a row, each with an empty profile.
+        """
         passed = min(self.sources.values(), default=IDLE)
         ticks = []
-        for start in sorted({*self.windows, *(r.arrival for r in self.revisions)}):
-            if start + self.length > passed:
-                break
+        while (start := self._next(passed, silence)) is not None:
             due = sorted((r for r in self.revisions if r.arrival == start), key=lambda r: r.start)
             self.revisions = [r for r in self.revisions if r.arrival != start]
             body = self.windows.pop(start, None)
-            self.done = max(self.done, start + self.length)
             profile = Profile.unpack(body) if body else None
+            if profile is None and silence and start >= self.done:
+                profile, self.silent = Profile(), self.silent + 1
+            elif profile is not None:
+                self.silent = 0 if profile.n else self.silent + 1
+            self.done = max(self.done, start + self.length)
             ticks.append(Tick(start, profile, [(r.start, Profile.unpack(r.profile)) for r in due]))
         return ticks
+
+    def _next(self, passed: int, silence: bool) -> int | None:
+        """Start of the next window to take out."""
+        start = min((*self.windows, *(r.arrival for r in self.revisions)), default=None)
+        began = self.done > -(1 << 62) and self.silent < SILENT
+        if silence and began and passed < IDLE and (start is None or start > self.done):
+            start = self.done
+        return start if start is not None and start + self.length <= passed else None
+
+    def fall_silent(self) -> bool:
+        """Say, by the wall clock, that the next window has no row; False where somebody is still waited for."""
+        known = self.done > -(1 << 62) and not self.waiting() and self.silent < SILENT
+        if not known or min(self.sources.values(), default=IDLE) < IDLE:
+            return False
+        self.windows[self.done] = Profile().pack()
+        return True
 
     def waiting(self) -> bool:
         """Whether a window waits for a source."""

@@ -108,7 +108,9 @@ def assess(
     conclusions: list[Conclusion] = []
     # Whoever is described only after the first events gets the declared window from then on.
     state.assembly.length = reference.window_us
-    for tick in state.assembly.complete():
+    # Whoever was described and falls silent is missed.
+    missed = reference.registered and bool(subject.version) and not subject.segment
+    for tick in state.assembly.complete(silence=missed):
         for start, profile in tick.revisions:
             remember(state.ring, start, profile)
         if tick.profile is None:

@@ -227,6 +227,43 @@ def test_small_traffic_is_joined_until_there_is_enough() -> None:
     assert run.status["window"]["n"] == 20
 
 
+def test_a_described_model_that_falls_silent_is_missed_and_never_ok() -> None:
+    """Three windows without a row are assessed, and no more: the silence has been told by then."""
+    reference = declared(REFERENCE, production_data={"rate": {"mean": 200, "unit": "1/hour"}})
+    run, rng = Run(reference), np.random.default_rng(15)
+    run.hours(*(window(rng) for _ in range(12)))
+    run.state.assembly.heard("inference/0", START + 40 * HOUR)
+    told = assess(run.state, SUBJECT, reference)[0]
+    silent = [note.body for note in told if note.kind == "status"]
+    assert [(body["window"]["n"], body["window"]["start"][11:13]) for body in silent] == [
+        (0, "23"),
+        (0, "00"),
+        (0, "01"),
+    ]
+    for body in silent:
+        assert {body["verdicts"][c] for c in (QUALITY, "failure-and-default-output", "covariate-drift")} == {"unknown"}
+        assert body["verdicts"]["latency-rate-buffering"] == "mismatch"
+    (opened,) = [note for note in told if note.kind == "mismatch"]
+    assert (opened.check, opened.severity) == ("latency-rate-buffering", "critical")
+    assert "the topic is silent" in opened.body["message"]
+    stranger = Run(unregistered("loan", "7", window_us=HOUR, lateness_us=0))
+    stranger.hours(window(rng))
+    stranger.state.assembly.heard("inference/0", START + 40 * HOUR)
+    assert assess(stranger.state, SUBJECT, stranger.reference) == ([], [])
+
+
+def test_silence_is_told_by_the_wall_clock_where_nobody_is_waited_for() -> None:
+    run, rng = Run(), np.random.default_rng(16)
+    assert not run.state.assembly.fall_silent(), "nothing was ever there"
+    run.hours(window(rng))
+    assert not run.state.assembly.fall_silent(), "a source is still waited for"
+    run.state.assembly.heard("inference/0", 0, idle=True)
+    for _ in range(3):
+        assert run.state.assembly.fall_silent()
+        assert [n.body["window"]["n"] for n in assess(run.state, SUBJECT, REFERENCE)[0] if n.kind == "status"] == [0]
+    assert not run.state.assembly.fall_silent()
+
+
 def test_late_labels_revise_their_window() -> None:
     rng = np.random.default_rng(6)
     run = Run()
@@ -246,12 +283,13 @@ def test_late_labels_revise_their_window() -> None:
 
 def test_a_revision_alone_is_remembered_and_says_nothing_yet() -> None:
     rng = np.random.default_rng(7)
-    run = Run()
+    site = Subject("loan", "7", '{"site":"A"}')
+    run = Run(subject=site)
     run.hours(window(rng, labels=0))
     run.state.assembly.revisions.append(Revision(START, START + HOUR, outcomes(rng, 30, 0.9).pack()))
     run.state.assembly.heard("labels/0", START + 2 * HOUR)
     run.state.assembly.heard("inference/0", START + 2 * HOUR)
-    assert assess(run.state, SUBJECT, REFERENCE) == ([], [])
+    assert assess(run.state, site, REFERENCE) == ([], [])
     assert run.state.ring[0].audits == 30
 
 

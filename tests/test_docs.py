@@ -2,10 +2,10 @@
 
 Convention for README.md and docs/: a `python` or `console` block is run when the line before it is `<!-- run -->`, and
 only shown when that line is `<!-- not run: reason -->`. A `python` block without either is run, a `console` block
-without either is an error. Blocks of one file share a folder, which holds `examples/` and a `bestbefore.toml` naming a
-real broker and an empty, migrated store; `python` blocks share their names as well. In a `console` block `$ ` begins a
-command; lines below it, if there are any, are its output, where `...` stands for anything. `pycon` blocks and the
-examples in docstrings are doctests.
+without either is an error. A block of any kind below `<!-- file: NAME -->` is the content of that file. Blocks of one
+page share a folder, which holds `examples/` and a `bestbefore.toml` naming a real broker and an empty, migrated store;
+`python` blocks share their names as well. In a `console` block `$ ` begins a command; lines below it, if there are any,
+are its output, where `...` stands for anything. `pycon` blocks and the examples in docstrings are doctests.
 """
 
 import ast
@@ -57,6 +57,12 @@ class Block(NamedTuple):
     kind: str
     mark: str
     body: str
+
+    @property
+    def file(self) -> str | None:
+        """The name of the file that it is the content of."""
+        found = re.fullmatch(r"<!-- file: ([\w.-]+) -->", self.mark)
+        return found[1] if found else None
 
     @property
     def shown_only(self) -> bool:
@@ -184,7 +190,7 @@ def test_every_block_says_whether_it_runs() -> None:
 
 
 def _runnable(page: Path) -> list[Block]:
-    return [b for b in blocks(page) if b.kind in ("python", "console", "pycon") and not b.shown_only]
+    return [b for b in blocks(page) if b.file or (b.kind in ("python", "console", "pycon") and not b.shown_only)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -196,7 +202,9 @@ def test_what_a_page_shows_runs(page: Path, request: pytest.FixtureRequest, tmp_
     names: dict[str, Any] = {"__name__": "__main__"}
     for block in _runnable(page):
         where = f"{page.relative_to(ROOT)}:{block.line}"
-        if block.kind == "console":
+        if block.file:
+            (tmp_path / block.file).write_text(block.body, "utf-8")
+        elif block.kind == "console":
             _run_console(block, where, tmp_path, environment)
         elif block.kind == "pycon":
             _run_doctest(block, where, names)

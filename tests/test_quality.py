@@ -239,7 +239,7 @@ def test_few_inputs_far_away_are_unknown(n: int, outcome: str) -> None:
 )
 def test_only_an_interval_on_one_side_of_the_threshold_decides(low: float, high: float, outcome: str) -> None:
     estimate = Estimate(estimate=0.84, low=low, high=high, basis="labels")
-    (verdict,) = quality_and_time_to_threshold.live(observed(Profile(), REFERENCE, estimate=estimate))
+    (verdict,) = quality_and_time_to_threshold.live(observed(failing(1), REFERENCE, estimate=estimate))
     assert verdict.verdict == outcome
     told_why = f"the 90% interval {low:.3f} to {high:.3f} includes the threshold 0.85"
     assert verdict.reason == (told_why if outcome == "unknown" else "")

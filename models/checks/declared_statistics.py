@@ -32,14 +32,14 @@ def declared_statistics(check: Check, at: Workplace) -> Iterator[Verdict]:
         return
     for absent, known in ((PRODUCED, produced), (TRAINED, trained)):
         if not known:
-            yield check.unknown(f"{absent} is not declared")
+            yield check.unknown(f"{absent} is not declared", aliases=check.aliases)
             return
     for key in sorted(trained.keys() | produced.keys()):
         field = f"{key[0]}.{key[1]}"
         if key not in produced or key not in trained:
             absent, side = (PRODUCED, trained[key]) if key not in produced else (TRAINED, produced[key])
             yield check.unknown(
-                f"{absent} does not say the {key[1]} of {key[0]}", field=field,
+                f"{absent} does not say the {key[1]} of {key[0]}", field=field, aliases=check.aliases,
                 **{"left" if absent == PRODUCED else "right": at.side(f"{side[0]}.value")},
             )  # fmt: skip
             continue
@@ -53,7 +53,7 @@ def _compared(
     left, right = at.side(f"{trained[0]}.value"), at.side(f"{produced[0]}.value")
     tolerance, relative = _tolerance(at, key[1], str(trained[1].get("field", "")), key[0])
     found = judge(left, "==", right, tolerance=tolerance, relative_tolerance=relative)
-    sides = {"field": field, "left": left, "right": right}
+    sides: dict[str, Any] = {"field": field, "left": left, "right": right, "aliases": check.aliases}
     if found.outcome == "ok":
         return check.ok(**sides)
     if found.outcome == "unknown":
@@ -103,7 +103,7 @@ def declared_distribution(check: Check, at: Workplace, points: float) -> Iterato
         return
     for absent, known in ((SERVED, produced), (DISTRIBUTED, trained)):
         if not known:
-            yield check.unknown(f"{absent} is not declared")
+            yield check.unknown(f"{absent} is not declared", aliases=check.aliases)
             return
     units = _percent(at, trained), _percent(at, produced)
     for label in sorted(trained.keys() | produced.keys()):
@@ -111,7 +111,7 @@ def declared_distribution(check: Check, at: Workplace, points: float) -> Iterato
             absent = DISTRIBUTED if label not in trained else SERVED
             path = (trained.get(label) or produced.get(label) or "") + ".percentage"
             yield check.unknown(
-                f"{absent} does not say the share of {label!r}", field=label,
+                f"{absent} does not say the share of {label!r}", field=label, aliases=check.aliases,
                 **{"left" if absent == SERVED else "right": at.side(path)},
             )  # fmt: skip
             continue
@@ -121,7 +121,7 @@ def declared_distribution(check: Check, at: Workplace, points: float) -> Iterato
         )
         shares = [_share(side) for side in (left, right)]
         found = judge(Side(left.path, shares[0]), "==", Side(right.path, shares[1]), tolerance=points)
-        sides = {"field": label, "left": left, "right": right}
+        sides: dict[str, Any] = {"field": label, "left": left, "right": right, "aliases": check.aliases}
         if found.outcome == "mismatch":
             yield check.mismatch(
                 f"{label!r} is {100 * (shares[0] or 0):.4g}% of the training data ({left.path}) and "

@@ -28,6 +28,9 @@ def live(seen: Observed) -> Iterator[Verdict]:
         yield CHECK.unknown(estimate.reason or without_threshold(seen.reference))
         return
     left = Side(path_of(seen), threshold)
+    if not seen.window.n:
+        yield CHECK.unknown("no events in this window", field=metric, left=left)
+        return
     if estimate.estimate is None or estimate.low is None or estimate.high is None:
         yield CHECK.unknown(estimate.reason or "there is no estimate with an interval", field=metric, left=left)
         return

@@ -106,7 +106,7 @@ def _loose(at: Workplace, link: Link, loose: Dangling) -> Verdict:
     missing = f"; {link.right} has no such" if any(loose.target) else ""
     meant = ", ".join(repr(".".join(name)) for name in loose.meant)
     rest = f"; nothing refers to {meant}: is that meant?" if meant else ""
-    aliases = (*link.dangling, *(link.unused or () if loose.meant else ()))
+    aliases = tuple(dict.fromkeys((*link.dangling, *(link.unused or () if loose.meant else ()))))
     place = link.places[loose.meant[0]] if loose.meant else link.right
     return CHECK.mismatch(
         f"{says}{also}{missing}{rest}", field=f"{link.field}/{first.path}", left=at.side(first.path, named),
