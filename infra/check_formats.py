@@ -3,7 +3,7 @@
 Several folders of descriptors give one document: JUnit has suites for each, SARIF one run for each.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from itertools import groupby
 from pathlib import Path
@@ -44,8 +44,13 @@ def sides(verdict: Verdict) -> list[tuple[str, Side]]:
 
 def about(verdict: Verdict) -> str:
     """Why it is unknown, with what it is about unless the reason begins with that."""
-    plain = not verdict.field or verdict.reason.startswith(verdict.field)
-    return printable(verdict.reason if plain else f"{verdict.field}: {verdict.reason}")
+    return printable(verdict.reason if named(verdict, verdict.reason) else f"{verdict.field}: {verdict.reason}")
+
+
+def named(verdict: Verdict, words: str) -> bool:
+    """Whether the words begin with what the verdict is about; a field may be `kind/path`."""
+    path = verdict.field.partition("/")[2]
+    return words.startswith(verdict.field) or ("." in path and words.startswith(path))
 
 
 def printable(text: str) -> str:
@@ -130,7 +135,7 @@ def _rule(name: str, check: Check) -> dict[str, Any]:
 def _result(verdict: Verdict, report: Report, index: int) -> dict[str, Any]:
     text = (verdict.message or f"unknown: {about(verdict)}").rstrip(".")
     end = "" if text.endswith("?") else "."
-    locations = [place for _, side in sides(verdict) if (place := _location(side.place, report, side.path))]
+    locations = [_location(side.place, report, side.path) for _, side in sides(verdict) if side.place]
     return {
         "ruleId": verdict.check,
         "ruleIndex": index,
@@ -149,9 +154,7 @@ def _first(folder: Path) -> str:
     return next((name for name in names if (folder / name).is_file()), ".")
 
 
-def _location(place: str, report: Report, path: str) -> dict[str, Any] | None:
-    if not place:
-        return None
+def _location(place: str, report: Report, path: str) -> dict[str, Any]:
     file, _, line = place.rpartition(":")
     numbered = bool(file) and line.isdigit()
     physical: dict[str, Any] = {"artifactLocation": {"uri": _uri(report.folder / (file if numbered else place))}}

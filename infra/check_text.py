@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from infra.check_formats import about, printable, sides, told
+from infra.check_formats import about, named, printable, sides, told
 from infra.checking import Report
 from models.checks.check import Check
 from models.checks.verdict import Verdict
@@ -93,8 +93,8 @@ def _ok(report: Report) -> Iterator[RenderableType]:
         if verdict.verdict == "ok":
             both = " / ".join(told(side) for _, side in sides(verdict))
             words = f"{both[: LONG - 1]}…" if len(both) > LONG else both
-            named = words if not verdict.field or words.startswith(verdict.field) else f"{verdict.field}: {words}"
-            table.add_row(Text("" if verdict.check == last else printable(verdict.check)), Text(printable(named)))
+            fact = words if named(verdict, words) else f"{verdict.field}: {words}"
+            table.add_row(Text("" if verdict.check == last else printable(verdict.check)), Text(printable(fact)))
             last = verdict.check
     if last:
         yield from (table, Text(""))

@@ -110,7 +110,8 @@ def _guarded(runtime: Runtime, task: Any) -> Any:
 
 async def load_registrations(runtime: Runtime) -> None:
     """Take in what was registered since the last look."""
-    rows = await runtime.stored(runtime.store.registrations)
+    known = {(reference.model, reference.version): reference.digest for reference in runtime.registry}
+    rows = await runtime.stored(runtime.store.registrations, known)
     for reference in runtime.registry.load([row.body for row in rows]):
         log.info("reference of %s %s is active (digest %s)", reference.model, reference.version, reference.digest[:12])
     saved = await runtime.stored(runtime.store.inspections)

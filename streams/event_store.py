@@ -100,14 +100,20 @@ class EventStore(StoreReader):
             connection.execute(update(t).where(*mine).values(next_offset=next_offset))
 
     def register(self, model: str, version: str, digest: str, body: bytes, registered_at_us: int | None = None) -> bool:
-        """Activates the descriptors `body` (JSON) of a model version; False when `digest` is already active."""
+        """Activates the descriptors `body` (JSON) of a model version; False when `digest` is already active.
+
+        The same descriptors may be compiled into another body by a newer version; that replaces the older one.
+        """
         at_us = self._now_us() if registered_at_us is None else registered_at_us
         t = schema.registration
         mine = (t.c.model == model, t.c.version == version)
         row = {"model": model, "version": version, "digest": digest, "body": body, "registered_at_us": at_us}
         with self._writing() as connection:
-            previous = connection.execute(select(t.c.digest).where(*mine).with_for_update()).scalar()
-            if previous == digest:
+            known = connection.execute(select(t.c.digest, t.c.body).where(*mine).with_for_update()).first()
+            previous = None if known is None else known.digest
+            if known is not None and previous == digest:
+                if bytes(known.body) != body:
+                    connection.execute(update(t).where(*mine).values(body=body))
                 return False
             new = {name: row[name] for name in ("digest", "body", "registered_at_us")}
             query = _insert(connection, t).values(row)

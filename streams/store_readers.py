@@ -1,8 +1,9 @@
 """What people and programs read from the event store."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any
 
 from sqlalchemy import (
@@ -65,11 +66,20 @@ class StoreReader:
         with answering(self._url), self._reader.begin() as connection:
             yield connection
 
-    def registrations(self) -> list[Registration]:
-        """The active descriptors of every model version, by model and version."""
+    def registrations(self, unless: Mapping[tuple[str, str], str] = MappingProxyType({})) -> list[Registration]:
+        """The active descriptors of every model version, by model and version.
+
+        Without those whose digest is the one in `unless`: bodies are large, and workers ask every few seconds.
+        """
         t = schema.registration
         with self._reading() as connection:
-            rows = connection.execute(select(t).order_by(t.c.model, t.c.version))
+            keys = connection.execute(select(t.c.model, t.c.version, t.c.digest).order_by(t.c.model, t.c.version)).all()
+            changed = [(r.model, r.version) for r in keys if unless.get((r.model, r.version)) != r.digest]
+            if len(changed) == len(keys):
+                rows = connection.execute(select(t).order_by(t.c.model, t.c.version)).all()
+            else:
+                one = select(t).where(t.c.model == bindparam("m"), t.c.version == bindparam("v"))
+                rows = [row for m, v in changed for row in connection.execute(one, {"m": m, "v": v})]
             return [Registration(r.model, r.version, r.digest, bytes(r.body), r.registered_at_us) for r in rows]
 
     def inspections(self) -> dict[tuple[str, str], bytes]:

@@ -61,20 +61,17 @@ def _belongs(struct: type[msgspec.Struct], key: str) -> bool:
 
 def _told(hint: Any) -> str:
     """A type as the page writes it."""
-    known = next((text for kind, text in NAMED.items() if kind == hint), None)
-    if known:
-        return known
-    if get_origin(hint) is Annotated:
-        return _told(get_args(hint)[0])
-    if get_origin(hint) in (types.UnionType, Union):
-        return " or ".join(_told(part) for part in get_args(hint) if part is not type(None))
-    if get_origin(hint) is list:
-        return f"list of {_told(get_args(hint)[0])}"
-    if get_origin(hint) is dict:
-        return f"object of {_told(get_args(hint)[1])}"
-    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-        return f"[{hint.__name__}](#{hint.__name__.lower()})"
-    return PLAIN[hint]
+    told = next((text for kind, text in NAMED.items() if kind == hint), None)
+    origin, inner = get_origin(hint), get_args(hint)
+    if told is None and origin is Annotated:
+        told = _told(inner[0])
+    elif told is None and origin in (types.UnionType, Union):
+        told = " or ".join(_told(part) for part in inner if part is not type(None))
+    elif told is None and origin in (list, dict):
+        told = f"{'list' if origin is list else 'object'} of {_told(inner[-1])}"
+    elif told is None and isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        told = f"[{hint.__name__}](#{hint.__name__.lower()})"
+    return told or PLAIN[hint]
 
 
 def test_every_key_has_its_row() -> None:
@@ -100,7 +97,7 @@ def test_links_lead_to_sections() -> None:
     """Anchors within the page exist."""
     text = PAGE.read_text("utf-8")
     headings = {heading.lower().replace(" ", "-") for heading in re.findall(r"^#+ (.+)$", text, re.M)}
-    assert {target for target in re.findall(r"\(#([^)]+)\)", text)} <= headings
+    assert set(re.findall(r"\(#([^)]+)\)", text)) <= headings
 
 
 def test_every_statistic_has_its_row() -> None:
