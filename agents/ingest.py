@@ -35,7 +35,7 @@ class Ingest(Intake):
         await self._add(lane)
         if record.rejected is not None:
             self._bury_rows(lane, message, record)
-        kept = kept_of_frame(record, self.runtime.settings.keep_rate)
+        kept = kept_of_frame(record, self.runtime.settings.keep_rate, self.runtime.registry.temperature)
         batch = frame_batch(record, message.offset, received, self.runtime.registry.describes)
         await lane.add(batch, kept)
 
@@ -48,7 +48,8 @@ class Ingest(Intake):
         waiting = lane.unqueue()
         if waiting:
             batch = event_batch(waiting, self.runtime.registry.describes)
-            await lane.add(batch, kept_of_events(waiting, self.runtime.settings.keep_rate))
+            kept = kept_of_events(waiting, self.runtime.settings.keep_rate, self.runtime.registry.temperature)
+            await lane.add(batch, kept)
 
     def _bury_rows(self, lane: Lane, message: Any, record: Decoded) -> None:
         """Rows without id, time, model or version become a frame of their own among the dead letters."""

@@ -181,6 +181,7 @@ def labelled(stamped: Stamped, prediction: Prediction, skew_us: int = SKEW_US, a
         propensity=label.propensity,
         feedback=label.source != "ground-truth",
         predicted=prediction.label,
+        kept=prediction.propensity or 1.0,
     )
 
 

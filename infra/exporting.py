@@ -10,13 +10,23 @@ import yaml
 from models.descriptors.paths import Trees
 from models.exporters import cyclonedx, odcs, tec
 from streams.descriptor_files import read_set
+from streams.errors import DescriptorError
 
 
 def export(folder: Path, style: str, out: Path) -> list[Path]:
-    """Write the descriptors of `folder` into `out`; returns the files. Raises DescriptorError."""
+    """Write the descriptors of `folder` into `out`; returns the files. Raises DescriptorError.
+
+    Not into the folder itself: a folder with each descriptor twice can no longer be read.
+    """
     trees = read_set(folder).trees
-    out.mkdir(parents=True, exist_ok=True)
-    return _STYLES[style](trees, out)
+    if out.resolve() == folder.resolve():
+        raise DescriptorError(f"{out} holds the descriptors themselves; give another folder with --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        return _STYLES[style](trees, out)
+    except OSError as error:
+        where = error.filename or out
+        raise DescriptorError(f"{where} cannot be written: {error.strerror}; give another folder with --out") from None
 
 
 def _tec(trees: Trees, out: Path, *, extended: bool = False) -> list[Path]:

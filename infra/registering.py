@@ -37,8 +37,8 @@ def register(
     found = [line for verdict in report.mismatches for line in _mismatch(verdict)]
     if critical and not accept_mismatches:
         told = f"{reference.model} {reference.version} is not registered: {counted(len(critical), 'critical mismatch')}"
-        return Done(False, [told, *found, f"Mend what is critical (bestbefore check {folder} shows all), or register "
-                                          "with --accept-mismatches."])  # fmt: skip
+        cure = f"Mend what is critical (bestbefore check {folder} shows all), or register with --accept-mismatches."
+        return _done(False, [told, *found, cure])
     store = open_store()
     require_same_windows(store, reference)
     changed = store.register(reference.model, reference.version, reference.digest, encode_reference(reference))
@@ -47,14 +47,18 @@ def register(
     state = "registered" if changed else "was registered already"
     despite = f", despite {counted(len(critical), 'critical mismatch')}" if critical else ""
     first = f"{reference.model} {reference.version} {state} (digest {reference.digest[:12]}){despite}"
-    return Done(True, [first, *found, *(f"  note: {line}" for line in [*lacking(reference), *outlasting(reference)])])
+    return _done(True, [first, *found, *(f"  note: {line}" for line in [*lacking(reference), *outlasting(reference)])])
+
+
+def _done(registered: bool, lines: list[str]) -> Done:
+    return Done(registered, [printable(line) for line in lines])
 
 
 def _mismatch(verdict: Verdict) -> list[str]:
     """What is wrong, and below it where that stands and who can mend it how."""
     places = " and ".join(dict.fromkeys(side.place for _, side in sides(verdict) if side.place))
     cure = f"{verdict.owner}: {verdict.remedy}" + (f" ({places})" if places else "")
-    return [printable(f"  {verdict.severity}: {verdict.check}: {verdict.message}"), printable(f"    {cure}")]
+    return [f"  {verdict.severity}: {verdict.check}: {verdict.message}", f"    {cure}"]
 
 
 def require_same_windows(store: EventStore, reference: Reference) -> None:

@@ -205,13 +205,13 @@ class Engine:
 
     def _frame(self, batch: pa.RecordBatch) -> None:
         decoded = decode_batch(batch, self._offset)
-        self._keep(kept_of_frame(decoded, self._settings.keep_rate))
+        self._keep(kept_of_frame(decoded, self._settings.keep_rate, self._registry.temperature))
         newest = int(decoded.rows.time.max()) if len(decoded.rows) else 0
         self._add(INFERENCE, frame_batch(decoded, self._offset, newest, self._registry.describes))
 
     def _event(self, event: Any) -> None:
         stamped = [Stamped(self._offset, time_us(event.time), event)]
-        self._keep(kept_of_events(stamped, self._settings.keep_rate))
+        self._keep(kept_of_events(stamped, self._settings.keep_rate, self._registry.temperature))
         self._add(INFERENCE, event_batch(stamped, self._registry.describes))
 
     def _keep(self, kept: Sequence[Prediction]) -> None:

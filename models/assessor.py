@@ -135,7 +135,7 @@ def _window(
     seen = Observed(
         reference=reference, subject=subject, window=tick.profile, block=block, start_us=tick.start, end_us=end,
         block_start_us=state.block_start, estimate=estimate, inspection=inspection, ring=state.ring,
-        memory=state.memory, passage=passage, causes=causes_of(state.open),
+        memory=state.memory, passage=passage, causes=causes_of(state.open), labels=_labels(tick),
     )  # fmt: skip
     verdicts = live(seen)
     _follow(state, verdicts, block)
@@ -206,6 +206,18 @@ def _decision(state: State, seen: Observed) -> Trigger | None:
         causes=causes, recalibration=recalibrated(seen.block, seen.reference),
     )  # fmt: skip
     return trigger
+
+
+def _labels(tick: Tick) -> Profile:
+    """Only what labels say, of this window and of older ones that were revised with it."""
+    found = Profile()
+    for profile in (tick.profile, *(revised for _, revised in tick.revisions)):
+        if profile is not None and profile.counts.get("audit.n"):
+            part = Profile()
+            part.counts = {k: v for k, v in profile.counts.items() if k.startswith("audit.")}
+            part.categories = {k: dict(v) for k, v in profile.categories.items() if k in ("truth", "audit.label")}
+            found.merge(part)
+    return found
 
 
 # -- drift ------------------------------------------------------------------------------------

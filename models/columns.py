@@ -146,4 +146,5 @@ class Outcomes(Columns):
     confidence: Floats
     feedback: NDArray[np.bool_]  # biased evidence, counted apart from audits
     predicted: Categories | None = None  # the label that the model gave
+    kept: Floats | None = None  # probability with which the prediction was kept for its label; None: 1
     capped: NDArray[np.bool_] | None = None

@@ -23,16 +23,16 @@ COMMON: tuple[tuple[str, str], ...] = (
 )  # fmt: skip
 # What happens to numbers of any unit: cents, percent, thousands; pixels of eight bits.
 FACTORS: tuple[tuple[str, float], ...] = (
-    ("hundredths (or percent)", 100.0), ("hundreds (or a share instead of percent)", 0.01),
-    ("thousandths", 1000.0), ("thousands", 0.001), ("millionths", 1e6), ("millions", 1e-6),
+    ("in hundredths (or percent)", 100.0), ("in hundreds (or a share instead of percent)", 0.01),
+    ("in thousandths", 1000.0), ("in thousands", 0.001), ("in millionths", 1e6), ("in millions", 1e-6),
 )  # fmt: skip
-PIXELS: tuple[tuple[str, float], ...] = (("0 to 255 instead of 0 to 1", 255.0), ("0 to 1 instead of 0 to 255", 1 / 255))
+PIXELS: tuple[tuple[str, float], ...] = (("multiplied by 255", 255.0), ("divided by 255", 1 / 255))
 PLAIN = ("", "share", "pixel", "level", "1")  # units in which a pixel value may be given
 HOURS = tuple(k / 2 for k in range(-28, 29) if k)  # time zones, half hours included
 
 
 class Conversion(NamedTuple):
-    """x' = factor x + offset. `name` says what the values are now."""
+    """x' = factor x + offset. `name` says how the values arrive."""
 
     name: str
     factor: float
@@ -50,7 +50,7 @@ def conversions(unit: str) -> tuple[Conversion, ...]:
     if unit in PLAIN:
         found += [Conversion(name, factor) for name, factor in PIXELS]
     if unit in ("hour", "h", "hours"):
-        found += [Conversion(f"the hour of another time zone ({k:+g} h)", 1.0, k) for k in HOURS]
+        found += [Conversion(f"as the hour of another time zone ({k:+g} h)", 1.0, k) for k in HOURS]
     pairs = [(unit, target) for kind in KINDS if _same_kind(unit, kind[0]) for target in kind] if unit else COMMON
     # The names of units first: of two that explain the same the earlier one is told.
     return (*(c for source, target in pairs if (c := _between(source, target)) is not None), *found)
@@ -67,4 +67,4 @@ def _between(source: str, target: str) -> Conversion | None:
         return None
     factor, offset = float(f"{one - zero:.9g}"), float(f"{zero:.9g}")
     same = abs(factor - 1) < 1e-9 and abs(offset) < 1e-9
-    return None if same else Conversion(f"{target} instead of {source}", factor, offset)
+    return None if same else Conversion(f"in {target} instead of {source}", factor, offset)

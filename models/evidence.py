@@ -40,6 +40,7 @@ class Evidence(msgspec.Struct):
     audit_confident_weight: int = 0
     audit_confident_correct: int = 0
     audit_confidence_squared: int = 0
+    audit_expanded: int = 0  # labelled inferences that the audits stand for, those not kept included
 
     def add(self, profile: Profile) -> None:
         """Add what a profile of this window says."""
@@ -61,6 +62,7 @@ class Evidence(msgspec.Struct):
         self.failed += counts.get("failed", 0)
         self.abstained += counts.get("abstained", 0)
         self.weight_squared += counts.get("weight_squared", 0)
+        self.audit_expanded += counts.get("audit.expanded", counts.get("audit.n", 0) * WEIGHT)
         self.audit_confident += counts.get("audit.confident", 0)
         confident = profile.sums.get("audit.confident")
         if confident is not None:

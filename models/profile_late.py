@@ -81,6 +81,8 @@ def add_outcomes(into: Tables, rows: Outcomes) -> None:
         into.count(f"{kind}.weight_correct", int(w[right].sum()))
         into.count(f"{kind}.weight_squared", int(np.rint((weight[chosen] ** 2) * WEIGHT).sum()))
         if kind == "audit":
+            kept = np.ones(len(chosen)) if rows.kept is None else rows.kept[chosen]
+            into.count("audit.expanded", int(np.rint(WEIGHT / kept).sum()))
             _add_audited(into, rows.take(chosen), w)
 
 

@@ -1,6 +1,6 @@
 """From decoded records to a `Batch` for the window book, and to the predictions that are kept for late labels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -40,6 +40,15 @@ class Labelled(NamedTuple):
     propensity: float
     feedback: bool
     predicted: str | None = None
+    kept: float = 1.0  # probability with which the prediction was kept for its label
+
+
+Temperatures = Callable[[str, str], float]
+
+
+def untempered(model: str, version: str) -> float:  # noqa: ARG001 -- one of `Temperatures`
+    """The temperature of scores that are probabilities as they are."""
+    return 1.0
 
 
 def threshold(rate: float) -> np.uint64:
@@ -58,8 +67,11 @@ def frame_batch(decoded: Decoded, offset: int, received: int, describes: Describ
     return Batch(rows.offset, rows.time, np.full(len(rows), received, dtype=np.int64), groups, offset)
 
 
-def kept_of_frame(decoded: Decoded, rate: float) -> list[Prediction]:
-    """The live predictions of a frame that are kept for late labels; see `_unanswered` for those that failed."""
+def kept_of_frame(decoded: Decoded, rate: float, temperature: Temperatures = untempered) -> list[Prediction]:
+    """The live predictions of a frame that are kept for late labels; see `_unanswered` for those that failed.
+
+    Confidences are tempered as those of all traffic are, so that the two can be compared.
+    """
     rows = decoded.rows
     if rate <= 0 or rows.id_hash is None:
         return []
@@ -70,7 +82,7 @@ def kept_of_frame(decoded: Decoded, rate: float) -> list[Prediction]:
     ids = decoded.table.column("id").take(chosen).to_pylist()
     extra = reserved_of(decoded.table, chosen)
     labels = [None] * len(chosen) if rows.label is None else _texts(rows.label, chosen)
-    confidence = _confidences(None if rows.scores is None else rows.scores[chosen], len(chosen))
+    scores = None if rows.scores is None else rows.scores[chosen]
     values = [None] * len(chosen) if rows.value is None else rows.value[chosen].tolist()
     times = rows.time[chosen].tolist()
     kept: list[Prediction] = []
@@ -78,6 +90,7 @@ def kept_of_frame(decoded: Decoded, rate: float) -> list[Prediction]:
         if subject.segment:
             continue
         mine = range(len(chosen)) if isinstance(where, slice) else np.flatnonzero(np.isin(chosen, where)).tolist()
+        confidence = _confidences(scores, len(chosen), temperature(subject.model, subject.version))
         kept_here = [
             Prediction(
                 model=subject.model, version=subject.version, inference_id=ids[i],
@@ -119,10 +132,10 @@ def _texts(column: Categories, rows: NDArray[np.intp]) -> list[str | None]:
     return [column.values[code] if code >= 0 else None for code in column.codes[rows].tolist()]
 
 
-def _confidences(scores: NDArray[np.float32] | None, size: int) -> list[float | None]:
+def _confidences(scores: NDArray[np.float32] | None, size: int, temperature: float) -> list[float | None]:
     if scores is None:
         return [None] * size
-    values = top_confidence(scores, 1.0)
+    values = top_confidence(scores, temperature)
     return [v if np.isfinite(v) else None for v in values.tolist()]
 
 
@@ -151,17 +164,18 @@ def event_batch(stamped: Sequence[Stamped], describes: Describes = nothing_descr
     return Batch(offset, time, received, groups, int(offset[-1]))
 
 
-def kept_of_events(stamped: Sequence[Stamped], rate: float) -> list[Prediction]:
-    """The live predictions of single events that are kept for late labels; see `_unanswered` for those that failed."""
+def kept_of_events(stamped: Sequence[Stamped], rate: float, temperature: Temperatures = untempered) -> list[Prediction]:
+    """The live predictions of single events that are kept for late labels; see `kept_of_frame`."""
     if rate <= 0:
         return []
     limit = int(threshold(rate))
-    return [_prediction(s.event, rate) for s in stamped if is_live(s.event) and u64(s.event.id) <= limit]
+    chosen = [s.event for s in stamped if is_live(s.event) and u64(s.event.id) <= limit]
+    return [_prediction(event, rate, temperature(event.model, event.version)) for event in chosen]
 
 
-def _prediction(event: InferenceEvent, rate: float) -> Prediction:
+def _prediction(event: InferenceEvent, rate: float, temperature: float) -> Prediction:
     out = event.output
-    scores = list(out.scores.values()) if out and out.scores else []
+    scores = np.array([list(out.scores.values())]) if out and out.scores else None
     extra = {k: v for k in RESERVED_FIELDS if (v := getattr(event, k)) is not None}
     row = Prediction(
         model=event.model,
@@ -171,7 +185,7 @@ def _prediction(event: InferenceEvent, rate: float) -> Prediction:
         time_us=time_us(event.time),
         label=predicted(event),
         value=out.value if out else None,
-        confidence=max(scores) / total if scores and (total := sum(scores)) > 0 else None,
+        confidence=_confidences(scores, 1, temperature)[0],
         propensity=rate,
         extra=msgspec.to_builtins(extra) or None,
     )
@@ -202,6 +216,7 @@ def outcome_batch(joined: Sequence[Labelled], last: int) -> Batch:
             confidence=np.array([j.confidence for j in mine]),
             feedback=np.array([j.feedback for j in mine]),
             predicted=encoded([j.predicted for j in mine]),
+            kept=np.array([j.kept for j in mine]),
         )
         groups.append((subject, rows, index))
     return Batch(offset, time, np.array([j.received for j in joined], dtype=np.int64), groups, last)

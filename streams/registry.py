@@ -48,6 +48,11 @@ class Registry:
         """Whether a version of this model is registered."""
         return model in self._newest
 
+    def temperature(self, model: str, version: str) -> float:
+        """What the scores of a model version are tempered with; 1 where that was not measured."""
+        calibration = self.get(model, version).calibration
+        return calibration.temperature if calibration else 1.0
+
     def load(self, bodies: list[bytes]) -> list[Reference]:
         """Take in the registrations of the event store; returns those that are new or have changed."""
         changed = []

@@ -86,7 +86,6 @@ def test_what_is_unknown_is_grouped_by_check_and_named_once(loan: Path) -> None:
         assert not re.search(r"(\S+): \1 ", text), "the path stands twice"
     assert "more; --all lists them" in short
     assert "more; --all" not in full
-    assert "trained_model.inference_time.unit" not in short
     assert len(full.splitlines()) > 2 * len(short.splitlines())
 
 
@@ -252,9 +251,9 @@ def test_fail_on_is_the_least_severity_that_counts(loan: Path, least: str, statu
         assert check(loan, "--fail-on", least, "--format", style).exit_code == status
 
 
-def test_nothing_wrong_is_exit_status_0() -> None:
-    for folder in (LOAN, DIGITS / "descriptors"):
-        assert check(folder).exit_code == 0
+@pytest.mark.parametrize("folder", [LOAN, DIGITS / "descriptors"])
+def test_nothing_wrong_is_exit_status_0(folder: Path) -> None:
+    assert check(folder).exit_code == 0
 
 
 def test_the_model_file_that_the_descriptors_name_is_loaded(tmp_path: Path) -> None:
@@ -299,7 +298,7 @@ def huge(folder: Path) -> None:
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefghi", "bcdefghij", strict=True)
 )
-BAD = {
+BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "malformed JSON": (written("raw_data", '{"version": "1.2",\n "dataset_name": }\n', ".json"), r"raw_data\.json:2: "),
     "malformed YAML": (written("raw_data", 'version: "1.2"\nschema: [a, b\n'), r"raw_data\.yaml:[123]: "),
     "unknown version": (written("raw_data", 'version: "9.7"\n'), r"raw_data\.yaml:1: .*9\.7"),
@@ -309,9 +308,7 @@ BAD = {
     "YAML bomb": (written("raw_data", BOMB), r"raw_data\.yaml:\d+: "),
     "tag": (written("raw_data", "version: !!python/object/apply:os.system [touch pwned]\n"), r"raw_data\.yaml:1: "),
     "pickle": (pickled, r"raw_data\.pkl is pickled"),
-    "pickled content": (
-        lambda folder: (folder / "raw_data.yaml").write_bytes(b"\x80\x04\x95\x00]\x94."), r"raw_data\.yaml.*: ",
-    ),
+    "pickled content": (lambda f: (f / "raw_data.yaml").write_bytes(b"\x80\x04]\x94."), r"raw_data\.yaml"),
     "no model": (lambda folder: (folder / "trained_model.yaml").unlink(), "holds no trained_model.yaml"),
     "no folder": (shutil.rmtree, "is not a folder"),
 }  # fmt: skip

@@ -208,7 +208,10 @@ def test_no_evidence_is_unknown(reference: Reference, columns: dict[str, Any], r
 def test_nothing_declared_and_no_block_yet() -> None:
     assert seen_once(small_reference(), Profile())[""].reason.endswith("classes is not declared")
     assert CHECK.live is not None
-    assert by_field(CHECK.live(observed(Profile(), COINS, block=None)))[""].reason == "fewer than 50 events so far"
+    assert (
+        by_field(CHECK.live(observed(Profile(), COINS, block=None)))["predicted"].reason
+        == "fewer than 50 events so far"
+    )
 
 
 # ---- at design time: TEC's rule 16 ----

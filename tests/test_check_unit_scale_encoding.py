@@ -25,7 +25,7 @@ def verdicts(features: dict[str, NumericFeature], values: dict[str, Any]) -> dic
     [
         ("degC", 18.0, 6.0, 1.8, 32.0, "degF instead of degC"),
         ("degC", 18.0, 6.0, 1.0, 273.15, "kelvin instead of degC"),
-        ("level", 120.0, 40.0, 1 / 255, 0.0, "0 to 1 instead of 0 to 255"),
+        ("level", 120.0, 40.0, 1 / 255, 0.0, "divided by 255"),
         ("m", 30.0, 9.0, 3.28084, 0.0, "ft instead of m"),
         ("m", 30.0, 9.0, 1000.0, 0.0, "mm instead of m"),
         ("EUR", 3000.0, 800.0, 100.0, 0.0, "hundredths"),

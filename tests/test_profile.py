@@ -273,7 +273,7 @@ def test_labels_that_audit_and_feedback_are_counted_apart() -> None:
     made = profile_of(rows)
     assert {k: v for k, v in made.counts.items() if k.startswith("audit")} == {
         "audit.n": 2, "audit.n_correct": 2, "audit.weight": 21 * WEIGHT, "audit.weight_correct": 21 * WEIGHT,
-        "audit.weight_squared": 401 * WEIGHT, "audit.confident": 1,
+        "audit.weight_squared": 401 * WEIGHT, "audit.confident": 1, "audit.expanded": 2 * WEIGHT,
     }  # fmt: skip
     assert (made.counts["feedback.n"], made.counts["feedback.n_correct"]) == (2, 1)
     assert made.categories["truth"] == {"yes": WEIGHT, MISSING: 20 * WEIGHT}

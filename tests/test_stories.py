@@ -188,7 +188,7 @@ def test_pipeline_and_model_out_of_step(told: Told) -> None:
     found = opened(told, "camera")
     for field in ("brightness", "contrast"):
         line = found[f"unit-scale-encoding/{field}"]
-        assert "0 to 1 instead of 0 to 255" in line["message"]
+        assert "divided by 255" in line["message"]
         assert (line["action"], line["owner"]) == ("fix-pipeline", "camera team")
         assert line["evidence"]
 

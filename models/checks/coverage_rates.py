@@ -9,7 +9,7 @@ from models.checks.distribution import observed_n
 from models.checks.observed import Observed
 from models.checks.shares import ALPHA, above, at_least, share_side
 from models.checks.verdict import Effect, Side, Verdict
-from models.profile import Profile, short_name
+from models.profile import WEIGHT, Profile, short_name
 from models.reference import CategoricalFeature, NumericFeature
 from models.units import duration_us
 
@@ -195,14 +195,17 @@ def label_coverage(check: Check, seen: Observed) -> Iterator[Verdict]:
     left = Side(f"{LABELS}.share", share)
     wait = (duration_us(delay) if delay else 0) + seen.reference.lateness_us
     old = [one for one in seen.ring if one.start + seen.reference.window_us + wait <= seen.end_us]
-    n, labelled = sum(one.n for one in old), sum(one.audits for one in old)
+    n, labels = sum(one.n for one in old), sum(one.audits for one in old)
+    # Only some predictions are kept for their labels: each label stands for as many as its prediction does.
+    labelled = sum(one.audit_expanded or one.audits * WEIGHT for one in old) / WEIGHT
+    seen_n = n * labels / labelled if labelled else float(n)
     if not n:
         reason = f"no window that is kept is older than the declared delay of labels ({delay})"
         yield check.unknown(reason, field="labels", left=left)
         return
     limit = share - min(POINT, share / 5)
     yield at_least(
-        check, "labels", left, "telemetry.labels.share", min(labelled / n, 1.0), float(n), limit,
+        check, "labels", left, "telemetry.labels.share", min(labelled / n, 1.0), seen_n, limit,
         f"fewer predictions get a label within {delay or 'the window'} than the declared {share:.3g}",
         enough=ENOUGH_LABELS, owner="data engineer", remedy="find out where labels are lost, or declare what arrives",
     )  # fmt: skip

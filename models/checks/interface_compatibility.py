@@ -61,7 +61,9 @@ def design(at: Workplace) -> Iterator[Verdict]:
 def _pairs(at: Workplace, left: str, right: str, pairs: list[Pair], aliases: tuple[str, ...]) -> Iterator[Verdict]:
     absent = [path for path in (left, right) if not at.value(path)]
     if absent:
-        yield CHECK.unknown(f"{' and '.join(absent)} is not declared", field=left, aliases=aliases)
+        yield CHECK.unknown(
+            f"{' and '.join(absent)} {'are' if len(absent) > 1 else 'is'} not declared", field=left, aliases=aliases
+        )
         return
     for pair in pairs:
         yield _verdict(at, pair, aliases)
@@ -88,7 +90,11 @@ def _schema(at: Workplace) -> Iterator[Verdict]:
     """Fields of training with those of production and of the raw data."""
     absent = [path for path in (PRODUCED, TRAINED) if not at.value(path)]
     if absent:
-        yield CHECK.unknown(f"{' and '.join(absent)} is not declared", field="schema", aliases=("tec:14A",))
+        yield CHECK.unknown(
+            f"{' and '.join(absent)} {'are' if len(absent) > 1 else 'is'} not declared",
+            field="schema",
+            aliases=("tec:14A",),
+        )
     produced, raw = (
         {str(item.get("field_name")): spec_of(path, item) for path, item in at.items(where)}
         for where in (PRODUCED, RAW)

@@ -68,12 +68,11 @@ def live(seen: Observed) -> Iterator[Verdict]:
         yield CHECK.unknown(f"{CLASSES} is not declared")
         return
     profile = seen.block if season_of(seen).blockwise else seen.window
-    if profile is None:
-        yield CHECK.unknown(seen.filling)
-        return
-    yield _predicted(seen, profile)
-    if any(weight for value, weight in profile.categories.get("truth", {}).items() if value != MISSING):
-        yield _true(seen, profile)
+    yield CHECK.unknown(seen.filling, field="predicted") if profile is None else _predicted(seen, profile)
+    # Labels come late: those that became known with this window, whatever window they are about.
+    labels = seen.labels or seen.window
+    if any(weight for value, weight in labels.categories.get("truth", {}).items() if value != MISSING):
+        yield _true(seen, labels)
 
 
 def _predicted(seen: Observed, profile: Profile) -> Verdict:

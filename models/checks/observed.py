@@ -38,6 +38,7 @@ class Observed:
     estimate: Estimate | None = None
     inspection: Inspection | None = None
     ring: Sequence[Evidence] = ()
+    labels: Profile | None = None  # all labels that became known with this window, late ones included
     passage: Passage | None = None  # the forecast made with `estimate`
     causes: tuple[OpenCause, ...] = ()  # mismatches that were open before this window
     memory: Memory = field(default_factory=dict)

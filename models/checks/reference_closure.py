@@ -67,7 +67,9 @@ def _linked(at: Workplace, link: Link) -> Iterator[Verdict]:
     if not link.references or not link.places:
         absent = [path for path, there in ((link.left, link.references), (link.right, link.places)) if not there]
         if not link.optional:
-            yield CHECK.unknown(f"{' and '.join(absent)} is not declared", field=link.field)
+            yield CHECK.unknown(
+                f"{' and '.join(absent)} {'are' if len(absent) > 1 else 'is'} not declared", field=link.field
+            )
         return
     found = closure((ref for ref in link.references if not _silent(ref)), link.places)
     yield from (

@@ -125,7 +125,7 @@ def _explained(now: Seen, block: Profile) -> Verdict:
         return CHECK.ok(field=now.name, **_sides(now, None))
     best = min(found, key=lambda c: _misfit(now, c))
     return CHECK.mismatch(
-        f"{now.name} arrives as {best.name}: its values are {best.factor:.6g} times the declared ones"
+        f"{now.name} arrives {best.name}: its values are {best.factor:.6g} times the declared ones"
         f"{f' plus {best.offset:.6g}' if best.offset else ''} (measured {now.ratio:.4g} and {now.offset:.4g}, "
         f"n {now.n:.6g})",
         field=now.name, evidence=block.evidence(), **_sides(now, best),
