@@ -9,11 +9,13 @@ import msgspec
 
 from models.checks.catalogue import design
 from models.checks.completeness_and_staleness import Missing, completeness
+from models.checks.owners import addressed
 from models.checks.verdict import RANK, Verdict
 from models.checks.workplace import Workplace
 from models.inspection import Inspection
 from models.notes import digits
-from streams.descriptor_files import DescriptorSet, load_reference, read_set
+from models.reference import Reference
+from streams.descriptor_files import read_set, reference_of
 from streams.inspecting import inspection_of
 from streams.settings import Settings
 
@@ -24,11 +26,20 @@ class Report(NamedTuple):
     """All verdicts about a folder of descriptors, mismatches first, and what TEC asks for that is not there."""
 
     folder: Path
-    model: str
-    version: str
+    reference: Reference
     verdicts: list[Verdict]
     missing: list[Missing]
     inspection: Inspection | None
+
+    @property
+    def model(self) -> str:
+        """The model's name."""
+        return self.reference.model
+
+    @property
+    def version(self) -> str:
+        """The model's version."""
+        return self.reference.version
 
     @property
     def mismatches(self) -> list[Verdict]:
@@ -51,7 +62,7 @@ def check(folder: Path, settings: Settings, now_us: int | None = None) -> Report
     Raises DescriptorError.
     """
     found = read_set(folder)
-    reference = load_reference(folder)
+    reference = reference_of(found)
     inspection = inspection_of(reference, settings)
     workplace = Workplace(
         trees=found.trees,
@@ -59,15 +70,8 @@ def check(folder: Path, settings: Settings, now_us: int | None = None) -> Report
         inspection=inspection,
         place=found.place,
     )
-    verdicts = sorted(design(workplace), key=_urgent_first)
-    return Report(folder, reference.model, reference.version, verdicts, completeness(found.trees), inspection)
-
-
-def owner(verdict: Verdict, found: DescriptorSet) -> str:
-    """The role, or the contact that the system context names for it."""
-    context: Any = found.trees.get("system_context", {}).get("bestbefore") or {}
-    contacts = context.get("owners") or {}
-    return str(contacts.get(verdict.check) or contacts.get(verdict.owner) or verdict.owner)
+    verdicts = sorted((addressed(v, found.trees) for v in design(workplace)), key=_urgent_first)
+    return Report(folder, reference, verdicts, completeness(found.trees), inspection)
 
 
 def as_json(report: Report) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from infra.checking import check
 from infra.show import lacking
 from models.checks.verdict import Verdict
 from models.reference import Reference
-from streams.descriptor_files import load_reference
 from streams.errors import DescriptorError
 from streams.event_store import EventStore
 from streams.inspecting import encode_inspection
@@ -32,7 +31,8 @@ def register(
     folder: Path, settings: Settings, open_store: Callable[[], EventStore], *, accept_mismatches: bool = False
 ) -> Done:
     """Check, then register. With critical mismatches the store is not even opened. Raises DescriptorError."""
-    report, reference = check(folder, settings), load_reference(folder)
+    report = check(folder, settings)
+    reference = report.reference
     critical = report.failing("critical")
     found = [line for verdict in report.mismatches for line in _mismatch(verdict)]
     if critical and not accept_mismatches:

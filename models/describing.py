@@ -191,7 +191,9 @@ def _field(name: str, found: Mapping[str, Any]) -> Tree:
 def _label_field(seen: Observations, known: Trees) -> list[Tree]:
     """The schema's row of the label, under the name people gave it or the model's output has."""
     declared = [f["field_name"] for _, f in items_at(known, "training_data.schema") if f.get("label_field")]
-    outputs = [str(i.get("item_name") or "") for _, i in items_at(known, "trained_model.output_spec")]
+    items = [i for _, i in items_at(known, "trained_model.output_spec")]
+    # Scores are no label: an output that is one is text or a whole number.
+    outputs = [str(i.get("item_name") or "") for i in items if i.get("item_type") in ("Integer", "String")]
     name = str(next(filter(None, (*declared, *outputs)), "label"))
     if name in seen.numbers or name in seen.texts:
         return []

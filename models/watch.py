@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from models.causes import OpenCause
+from models.checks.owners import addressed
 from models.checks.verdict import Action, Severity, Verdict
 from models.columns import Subject
 from models.notes import Note, digits, note_id
@@ -94,7 +95,7 @@ def _mismatch(subject: Subject, reference: Reference, start: int, verdict: Verdi
         "window": {"start": rfc3339(start), "end": rfc3339(end)},
         "first_seen": rfc3339(watched.first_seen_us),
         "message": verdict.message or f"{verdict.field or verdict.check} looks as declared again",
-        "owner": owner_of(verdict, reference),
+        "owner": addressed(verdict, reference.descriptors, reference.owner).owner,
         "action": verdict.action,
         "remedy": verdict.remedy,
         "aliases": list(verdict.aliases),
@@ -106,14 +107,6 @@ def _mismatch(subject: Subject, reference: Reference, start: int, verdict: Verdi
         id=note, kind="mismatch", subject=subject, at_us=end, start_us=start, end_us=end, body=body,
         check=verdict.check, severity=verdict.severity,
     )  # fmt: skip
-
-
-def owner_of(verdict: Verdict, reference: Reference) -> str:
-    """Whom to call: the contact declared for the check or its role, else the model's owner, else the role."""
-    context = reference.descriptors.get("system_context", {}).get("bestbefore") or {}
-    contacts = context.get("owners") or {}
-    own = verdict.owner if verdict.check.startswith("user:") else ""
-    return str(contacts.get(verdict.check) or contacts.get(verdict.owner) or own or reference.owner or verdict.owner)
 
 
 def _plain(part: Any) -> Any:

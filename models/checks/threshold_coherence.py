@@ -207,8 +207,9 @@ def _measured(at: Workplace) -> dict[str, tuple[float, float | None] | None]:
         rows = {str(t): {str(p): float(c) for p, c in row.items()} for t, row in confusion.items()}
         total = sum(sum(row.values()) for row in rows.values())
         right = sum(row.get(truth, 0.0) for truth, row in rows.items())
-        # Rows of shares say nothing about how common a class is.
-        found[CONFUSION] = (right / total, total) if total > 1.5 * len(rows) else None
+        # Rows of shares say nothing about how common a class is, nor rows whose class no column has about what is right.
+        named = rows.keys() <= {predicted for row in rows.values() for predicted in row}
+        found[CONFUSION] = (right / total, total) if named and total > 1.5 * len(rows) else None
     if isinstance(calibration, Mapping) and calibration.get("accuracy") is not None:
         n = number_of(calibration.get("n"))
         found[f"{CALIBRATION}.accuracy"] = (float(calibration["accuracy"]), n[0] if n and n[0] > 0 else None)
