@@ -14,7 +14,7 @@ import numpy as np
 from models.columns import Categories
 from models.describing_columns import Observations
 from models.describing_embedding import embedding_profile
-from models.describing_features import numeric, share, statistics, textual
+from models.describing_features import numeric, privacy_note, share, statistics, textual
 from models.describing_outcomes import calibration, classes, confusion, errors, judged, metrics
 from models.describing_traffic import labels, latency, rate
 from models.descriptors.paths import Trees, items_at, value_at
@@ -102,6 +102,8 @@ def _features(seen: Observations, known: Trees, notes: list[str]) -> Tree:
                 notes.append(f"{path}: {odd} values are not finite and left out; send null for no value")
         else:
             found[name] = textual(seen.texts[name], special)
+            if why := privacy_note(seen.texts[name], found[name]):
+                notes.append(f"{path}: {why}")
         if not _fits(section.get("type"), found[name].get("type")):
             notes.append(f"{path}: declared as {section['type']}, the events carry {found[name]['type']}; not measured")
             del found[name]

@@ -4,6 +4,7 @@ Weighted rows (events sampled with unequal probabilities) count 1 / probability 
 """
 
 import math
+import re
 from collections.abc import Collection, Iterable
 from typing import Any
 
@@ -18,6 +19,9 @@ PROBABILITIES = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 SPECIAL_NUMBERS = (-9999, -999, -99, -9, -1, 0, 99, 999, 9999, 99999)
 SPECIAL_TEXTS = ("", "NA", "N/A", "null", "None", "nan", "unknown", "?")
 DIGITS = 6
+MANY = 20  # categories of a text feature; more are pointed out to people
+LONGEST = 40  # characters of a category; longer values are taken for free text
+PERSONAL = re.compile(r"\S+@\S+\.\S+|\+\d[\d ()./-]{5,}\d|\(?(?:\d[ ()./-]{0,2}){9,}")  # e-mail and phone
 
 
 def rounded(value: float, digits: int = DIGITS) -> float:
@@ -119,7 +123,8 @@ def textual(feature: Texts, special: Collection[str] = ()) -> dict[str, Any]:
     """The description of a feature of texts: a category with the share of each value, or free text.
 
     Free text: more than half of the rows hold a value that no other row has, which estimates the share of rows to come
-    with values never seen (Good 1953, doi:10.1093/biomet/40.3-4.237), so shares would not describe it.
+    with values never seen (Good 1953, doi:10.1093/biomet/40.3-4.237), so shares would not describe it. A feature with
+    values that look personal counts as free text, too: no value of it is written.
     """
     codes, names = feature.column
     present = codes >= 0
@@ -132,7 +137,7 @@ def textual(feature: Texts, special: Collection[str] = ()) -> dict[str, Any]:
     mass = np.bincount(codes[present], weights=weight, minlength=len(names))
     seen = [i for i in np.argsort(-mass, kind="stable").tolist() if counts[i]]
     lengths = [len(names[i]) for i in seen]
-    free = int((counts == 1).sum()) > n / 2
+    free = int((counts == 1).sum()) > n / 2 or any(looks_personal(names[i]) for i in seen)
     found = {"type": "text" if free else "category", **found}
     if not free:
         found["categories"] = {names[i]: rounded(mass[i] / mass.sum()) for i in seen[:MAX_CATEGORIES]}
@@ -141,6 +146,25 @@ def textual(feature: Texts, special: Collection[str] = ()) -> dict[str, Any]:
     found["lengths"] = {"min": min(lengths), "max": max(lengths)}
     shares = _special_texts(names, mass, counts, special)
     return found | ({"special": shares} if shares else {})
+
+
+def looks_personal(value: str) -> bool:
+    """Whether a text looks like an e-mail address or a phone number, or is longer than a category's name.
+
+    >>> looks_personal("a.b@c.org"), looks_personal("+49 30 1234567"), looks_personal("2024-05-01")
+    (True, True, False)
+    """
+    return len(value) > LONGEST or PERSONAL.fullmatch(value.strip()) is not None
+
+
+def privacy_note(feature: Texts, found: dict[str, Any]) -> str:
+    """What people should look at before they publish the description of a text feature; empty where nothing."""
+    codes, names = feature.column
+    if any(looks_personal(names[i]) for i in np.unique(codes[codes >= 0]).tolist()):
+        return "values look like e-mail addresses, phone numbers or free text; no categories are written"
+    if len(found.get("categories") or ()) > MANY:
+        return f"{len(found['categories'])} categories are written by name; check that they are no personal data"
+    return ""
 
 
 def _special_texts(names: Iterable[str], mass: Any, counts: Any, special: Collection[str]) -> dict[str, float]:

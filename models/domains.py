@@ -9,9 +9,10 @@ import msgspec
 
 from models.descriptors.paths import Trees, items_at
 
-_END = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|[-+]?inf"
+_END = r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[-+]?\d+)?|[-+]?inf"
 # `0..5`, `0 to 5`, `0–5`, `0;5`, each with a unit behind it where there is one.
 _RANGE = re.compile(rf"\s*({_END})\s*(?:\.\.|to|–|;)\s*({_END})\s*([^\W\d_][^\s]*|[°%/]\S*)?\s*", re.IGNORECASE)
+_LONGEST = 200  # characters of an expected value that are read; longer ones are prose
 _INTEGER = {"integer", "int", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "long"}
 _NUMBER = {"float", "double", "number", "numeric", "decimal", "real", "float16", "float32", "float64"}
 _TEXT = {"string", "str", "text", "character", "category", "categorical"}
@@ -50,7 +51,7 @@ def expected_values(text: object, kind: str = "") -> Domain:
     >>> expected_values("0..5").high, expected_values("N,S").allowed
     (5.0, ('N', 'S'))
     """
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str) or not text.strip() or len(text) > _LONGEST:
         return Domain(kind)
     found = _RANGE.fullmatch(text)
     if found:
@@ -126,7 +127,7 @@ def _real(value: Any) -> float | None:
         return None
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
 

@@ -10,14 +10,14 @@ import ctypes
 import hashlib
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 import onnx
 import onnxruntime as ort
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError, Message  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as native
 
@@ -283,13 +283,25 @@ def _exposed(content: bytes, wanted: Sequence[str]) -> bytes:
 
 
 def _refuse_external(model: onnx.ModelProto) -> None:
-    tensors = [*model.graph.initializer, *(a.t for node in model.graph.node for a in node.attribute if a.HasField("t"))]
-    outside = [t.name for t in tensors if t.data_location == onnx.TensorProto.EXTERNAL]
+    outside = [t.name for t in _tensors(model) if t.data_location == onnx.TensorProto.EXTERNAL]
     if outside:
         raise ModelLoadError(
             f"{len(outside)} weights (first: {outside[0]!r}) are kept outside of the model file, where its digest does "
             "not cover them: save it again in one file (onnx.save with save_as_external_data=False)"
         )
+
+
+def _tensors(message: Any) -> Iterator[onnx.TensorProto]:
+    """Every tensor anywhere in a message: in subgraphs, functions, sparse weights and attributes too."""
+    waiting = [message]
+    while waiting:
+        one = waiting.pop()
+        if isinstance(one, onnx.TensorProto):
+            yield one
+            continue
+        for field, value in one.ListFields():
+            if field.message_type is not None:
+                waiting.extend([value] if isinstance(value, Message) else value)
 
 
 def _cut(model: onnx.ModelProto, wanted: Sequence[str]) -> onnx.ModelProto:

@@ -40,5 +40,6 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
     providers: tuple[str, ...] = ()  # active, in order of preference
     golden: tuple[GoldenResult, ...] = ()
     error: str = ""
+    fetched: bool = True  # whether the file could be read at all
     at_us: int = 0
     policy: str = ""

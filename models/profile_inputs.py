@@ -30,12 +30,14 @@ def add_numeric(into: Tables, rows: Inferences, weight: Ints | None, reference: 
     shorts = [short_name(name) for name in grid.names]
     for i, short in enumerate(shorts):
         into.into(into.histograms, f"feature.{short}", counts[grid.starts[i] : grid.starts[i + 1]])
-    _add_moments(into, rows, weight, grid, block, shorts)
+    # The weight of the finite values, told beside the finest sums: profiles of earlier releases have no such sums.
+    finite = [counts[grid.starts[i] : grid.starts[i + 1] - 2].sum() for i in range(len(shorts))]
+    _add_moments(into, rows, weight, grid, block, shorts, np.array(finite, np.int64))
     _add_observed(into, rows, weight, reference, grid, block, shorts)
 
 
 def _add_moments(
-    into: Tables, rows: Inferences, weight: Ints | None, grid: Grid, block: Block, shorts: list[str]
+    into: Tables, rows: Inferences, weight: Ints | None, grid: Grid, block: Block, shorts: list[str], finite: Ints
 ) -> None:
     """First and second moments on three scales, so that a transform by a thousand either way leaves them exact."""
     z, beyond, wide = grid.standardised(block)
@@ -51,7 +53,7 @@ def _add_moments(
     squared = z * z
     moments = np.stack((fixed(z, weight), fixed(squared, weight)), axis=1)
     square = near * near if beyond else squared
-    fine = np.stack((far, fixed(near, weight, FINE), fixed(square, weight, FINE)), axis=1)
+    fine = np.stack((far, fixed(near, weight, FINE), fixed(square, weight, FINE), finite), axis=1)
     for i, short in enumerate(shorts):
         into.into(into.sums, f"feature.{short}", moments[i])
         into.into(into.sums, f"fine.{short}", fine[i])
@@ -161,7 +163,8 @@ def moments(profile: Tables, name: str, feature: NumericFeature) -> tuple[float,
         return None
     first, second = (float(s) / UNIT for s in sums)
     fine, coarse = profile.sums.get(f"fine.{short}"), profile.sums.get(f"wide.{short}")
-    if fine is not None and not fine[0]:
+    # The finest sums count only where they are of every value: an earlier release did not make them.
+    if fine is not None and len(fine) == 4 and not fine[0] and fine[3] == counts[:-2].sum():
         first, second = float(fine[1]) / FINE, float(fine[2]) / FINE
     elif coarse is not None:
         first += float(coarse[1]) / UNIT * COARSER

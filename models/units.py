@@ -4,6 +4,7 @@ import re
 
 SECOND_US = 1_000_000
 DAY_US = 86_400 * SECOND_US
+LONGEST_US = 36_525 * DAY_US  # a hundred years; later times do not fit calendars
 _UNITS = {
     "us": 1, "ms": 1_000, "s": SECOND_US, "sec": SECOND_US, "second": SECOND_US,
     "m": 60 * SECOND_US, "min": 60 * SECOND_US, "minute": 60 * SECOND_US,
@@ -22,7 +23,10 @@ def duration_us(text: object) -> int:
     scale = _UNITS.get(unit) or _UNITS.get(unit.removesuffix("s"))
     if found is None or scale is None:
         raise ValueError(f"{text!r} is not a duration; write a number and a unit, as in '90 s', '5 minutes', '3 days'")
-    return round(float(found.group(1)) * scale)
+    us = float(found.group(1)) * scale
+    if us > LONGEST_US:
+        raise ValueError(f"{str(text)[:40]!r} is longer than 100 years; write a shorter duration")
+    return round(us)
 
 
 def duration_text(us: float) -> str:

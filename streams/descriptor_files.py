@@ -29,6 +29,7 @@ __all__ = [  # noqa: RUF022 -- sorted as strings sort
 ]  # fmt: skip
 
 SUFFIXES = (".yaml", ".yml", ".json")
+MAX_MODEL_BYTES = 2 << 30
 MAX_BYTES = 8 << 20
 _PICKLES = (".pkl", ".pickle", ".joblib")
 _LAST_STEP = re.compile(r"""(?:\.?[^.\[\]]+|\["[^"]*"\]|\[\d+\]|\.)$""")
@@ -237,7 +238,13 @@ def _with_file(reference: Reference, descriptors: DescriptorSet) -> Reference:
     named = "trained_model.bestbefore.file"
     where = f"{folder}/{descriptors.place(named)}: {named} {file.path}"
     try:
-        digest = hashlib.sha256(path.resolve().read_bytes()).hexdigest()
+        path = path.resolve()
+        status = path.stat()
+        if not path.is_relative_to(folder.resolve().parent):
+            raise DescriptorError(f"{where} lies outside of {folder.resolve().parent}; move it beside the descriptors")
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_MODEL_BYTES:
+            raise DescriptorError(f"{where} is no regular file of at most 2 GiB; give the ONNX file itself")
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except (OSError, RuntimeError, ValueError):
         raise DescriptorError(f"{where} does not exist; give the ONNX file relative to the descriptors") from None
     if file.sha256 and file.sha256 != digest:
@@ -245,5 +252,5 @@ def _with_file(reference: Reference, descriptors: DescriptorSet) -> Reference:
             f"{where} hashes to sha256:{digest}, but bestbefore.digest says sha256:{file.sha256}; the file was "
             "swapped, or the descriptor is of another one"
         )
-    pinned = msgspec.structs.replace(file, path=str(path.resolve()), sha256=digest)
+    pinned = msgspec.structs.replace(file, path=str(path), sha256=digest)
     return msgspec.structs.replace(reference, file=pinned)

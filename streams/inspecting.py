@@ -39,7 +39,7 @@ def inspection_of(reference: Reference, settings: Settings) -> Inspection | None
     try:
         content = model_bytes(file, settings.model_prefixes)
     except (BadInput, ModelError, OSError) as error:
-        return Inspection(error=f"the file cannot be read: {error}")
+        return Inspection(fetched=False, error=f"the file cannot be read: {error}")
     outputs = {"scores": file.scores, "embedding": file.embedding}
     return inspect(
         content, golden_records=declared.get("golden_records") or (), outputs=outputs, policy=settings.provider_policy

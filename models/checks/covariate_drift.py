@@ -38,13 +38,13 @@ from models.checks.distribution import (
     Array,
     effect_of,
     grouped,
-    most_moved,
     observed_n,
     too_little,
     top_scores,
 )
 from models.checks.observed import Observed
 from models.checks.promise import ALLOWANCE, KNOWN, cusum_limit, inflation, level
+from models.checks.public_names import told_shares
 from models.checks.season import Season, Sum, coarse, filling, over_season, season_of
 from models.checks.verdict import Effect, Side, Verdict
 from models.checks.workplace import Workplace
@@ -248,8 +248,8 @@ def _sides(seen: Observed, season: Season, name: str, described: Described, tota
         sums = zip(described.names, total.counts, strict=True)
         now = {v: round(float(c / total.counts.sum()), 4) for v, c in sums if c or v != OTHER}
         shares = {v: round(float(s), 4) for v, s in zip(described.names, described.shares, strict=True) if s}
+        now, shares, told = told_shares(seen, name, now, shares)
         left = Side(f"{FEATURES}.{name}.categories", shares, n=described.m)
-        told = most_moved(now, shares)
         return left, Side(f"telemetry.features.{name}.categories", now, n=n), told
     feature = seen.reference.numeric[name]
     mean = _mean(seen, season, name)

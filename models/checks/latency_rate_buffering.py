@@ -5,10 +5,11 @@
 | left | `production_environment.bestbefore.latency` {percentile, value, unit}, else `required_inference_time` as a 99th percentile; `production_data.bestbefore.rate` {mean, p99, unit} and `window_size` |
 | right | share of answers slower than the limit, events per second, events per window |
 | statistic | share above the limit with its 90% interval (bins of a quarter octave); Poisson interval of the rate |
-| mismatch | more answers are slow than the percentile allows; a window above the declared p99 rate, or half above the mean where no p99 is declared; an average over the last windows half above the mean; a silent window where events were due; another number of events per window than declared |
-| unknown | nothing declared, no latencies in the events, the limit lies within a bin that decides, too few windows for the mean |
+| mismatch | more answers are slow than the percentile allows; a window above the declared p99 rate; an average over a day half above the mean; a silent window where events were due; another number of events per window than declared |
+| unknown | nothing declared, no latencies in the events, the limit lies within a bin that decides, less than a day seen where no p99 is declared |
 
-A mean hides a slow tail, so only percentiles are judged. Silence is a window without any event although at least 20
+A mean hides a slow tail, so only percentiles are judged. Rates are judged over all versions of a model together, so a
+roll-out is no silence. Silence is a window without any event although at least 20
 were due at the declared mean. Rates count sampled events with the inverse of their sampling probability.
 """
 
@@ -33,16 +34,21 @@ RATE = "production_data.bestbefore.rate"
 SIZE = "production_data.bestbefore.window_size"
 DUE = 20  # events that must be due in a window before none of them is silence
 FACTOR = 1.5  # by which a rate must exceed the declared mean
-WINDOWS = 24  # over which the mean rate is taken
+MOST = 64  # windows over which the mean rate is taken: a day, or as much of it as is remembered
 SIZE_TOLERANCE = 0.1
+DAY = 86_400.0  # seconds
 
 
 def live(seen: Observed) -> Iterator[Verdict]:
-    """Latency, rate and portion of one window."""
+    """Latency and portion of one window of one version."""
     yield from _latency(seen)
-    if not seen.subject.segment:  # rates are declared of all traffic
-        yield from _rate(seen)
+    if not seen.subject.segment:
         yield from _size(seen)
+
+
+def fleet(seen: Observed) -> Iterator[Verdict]:
+    """The rate of all versions of a model together: what is declared is the traffic, whoever answers it."""
+    yield from _rate(seen)
 
 
 def _latency(seen: Observed) -> Iterator[Verdict]:
@@ -108,33 +114,30 @@ def _rate(seen: Observed) -> Iterator[Verdict]:
         return
     seconds = (seen.end_us - seen.start_us) / 1e6
     events, n = seen.window.counts.get("weight", 0) / WEIGHT, seen.window.n
-    rates = seen.remember("latency-rate-buffering/rate", events / seconds, WINDOWS)
-    left = Side(RATE, declared, "")
+    windows = min(max(math.ceil(DAY / seconds), 1), MOST)
+    rates = seen.remember("latency-rate-buffering/rate", events / seconds, windows)
+    usual = sum(rates) / windows if len(rates) == windows else 0.0
     right = _rate_side("telemetry.rate", events / seconds, n, seconds)
     peak = _per_second(declared, "p99")
-    limit = peak if peak is not None else mean * FACTOR
     effect = Effect(
-        statistic="events per second", estimate=right.value, low=right.low, high=right.high, threshold=limit, n=n
-    )
-    sides: dict[str, Any] = {"field": "rate", "left": left, "right": right, "effect": effect}
-    unit = str(declared.get("unit", "1/s"))
+        statistic="events per second", estimate=right.value, low=right.low, high=right.high,
+        threshold=peak if peak is not None else mean * FACTOR, n=n,
+    )  # fmt: skip
+    sides: dict[str, Any] = {"field": "rate", "left": Side(RATE, declared), "right": right, "effect": effect}
+    told = f"the declared mean of {declared['mean']:g} {declared.get('unit', '1/s')}"
     if n == 0 and mean * seconds >= DUE:
         yield CHECK.mismatch(
-            f"no event for {seconds:.6g} s, about {mean * seconds:.3g} were due at the declared mean of "
-            f"{declared['mean']:g} {unit}: the topic is silent, or its server",
-            severity="critical", **sides,
+            f"no event for {seconds:.6g} s, about {mean * seconds:.3g} were due at {told}: the topic is silent, or its "
+            "server", severity="critical", **sides,
         )  # fmt: skip
-    elif right.low is not None and right.low > limit:
-        named = f"the declared p99 of {declared.get('p99')} {unit}" if peak is not None else (
-            f"{FACTOR:g} times the declared mean of {declared['mean']:g} {unit}"
-        )  # fmt: skip
-        yield CHECK.mismatch(f"{right.value:.4g} events/s, above {named}", **sides)
-    elif len(rates) == WINDOWS and sum(rates) / WINDOWS > mean * FACTOR:
+    elif peak is not None and right.low is not None and right.low > peak:
+        yield CHECK.mismatch(f"{right.value:.4g} events/s, above the declared p99 of {declared.get('p99')}", **sides)
+    elif usual > mean * FACTOR:
         yield CHECK.mismatch(
-            f"{sum(rates) / WINDOWS:.4g} events/s on average over {WINDOWS} windows, more than {FACTOR:g} times the "
-            f"declared mean of {declared['mean']:g} {unit}",
-            **sides,
+            f"{usual:.4g} events/s on average over {windows} windows, more than {FACTOR:g} times {told}", **sides
         )
+    elif peak is None and len(rates) < windows:
+        yield CHECK.unknown(f"{len(rates)} of the {windows} windows of a day so far", **sides)
     else:
         yield CHECK.ok(**sides)
 
@@ -179,4 +182,5 @@ CHECK = Check(
     remedy="scale the service, shed load, or declare what production really is",
     action="fix-pipeline",
     live=live,
+    fleet=fleet,
 )

@@ -6,7 +6,7 @@
 | right | digests that events carry, golden records replayed through ONNX Runtime, versions that events carry |
 | statistic | share of events with another digest; largest relative error of each golden record; share of traffic per version with its 90% interval |
 | mismatch | any event with another digest; a golden record beyond its tolerance or with another label; a version's share more than 5 points from the declared one and beyond chance; a version nobody declared |
-| unknown | no digest in the events, no golden records, no declared traffic |
+| unknown | no digest in the events, no golden records, a model file that cannot be fetched, no declared traffic |
 
 Golden records are replayed when the model is registered, and by every worker that embeds as often as `inspect_every`
 says. They find weights that were exchanged under the same version; the digest in the events finds a server that loads
@@ -57,6 +57,9 @@ def _golden(seen: Observed) -> Iterator[Verdict]:
     left = Side(GOLDEN, len(seen.value(GOLDEN) or ()))
     if found is None or (not found.golden and not found.error):
         yield CHECK.unknown("no golden record was replayed", field="golden", left=left)
+        return
+    if not found.fetched:
+        yield CHECK.unknown(found.error, field="golden", left=left)
         return
     if found.error:
         yield CHECK.mismatch(f"the model file cannot be used: {found.error}", field="golden", left=left)

@@ -18,6 +18,7 @@ from models.descriptors.types import TYPES, Typed
 from models.units import duration_us
 
 _SECOND_US = 1_000_000
+_LARGEST = 10**18  # below 2**63, so that it fits every store
 
 
 class Finding(NamedTuple):
@@ -136,10 +137,12 @@ def _of_leaf(path: str, info: Any, hints: Mapping[str, Any], value: Any, *, stri
     elif isinstance(info, inspect.IntType):
         if isinstance(value, bool) or not isinstance(value, int):
             yield _expected(path, "a whole number", value)
+        elif not -_LARGEST <= value <= _LARGEST:
+            yield Finding(path, "is too large; write a whole number of at most 18 digits")
         else:
             yield from _of_number(path, info, value)
     elif isinstance(info, inspect.FloatType):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not _finite(value):
             yield _expected(path, "a number", value)
         else:
             yield from _of_number(path, info, value)
@@ -182,6 +185,13 @@ def _of_number(path: str, info: Any, value: float) -> Iterator[Finding]:
     ):
         if not holds:
             yield Finding(path, f"must be {words} {bound}, is {value}")
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
 
 
 def _expected(path: str, what: str, value: Any) -> Finding:
