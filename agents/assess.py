@@ -161,7 +161,7 @@ class Assess:
     def _silent(self, part: Part, subject: Subject, now: float) -> bool:
         """Whether no source has spoken of a described model for a whole window; the next one begins then."""
         reference = self.runtime.registry.get(subject.model, subject.version)
-        if not reference.registered or subject.segment or not subject.version:
+        if not reference.registered or subject.segment:
             return False
         patience = (reference.window_us + reference.lateness_us) / 1e6
         if now - part.heard_at.setdefault(subject, now) <= patience:

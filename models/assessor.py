@@ -109,7 +109,7 @@ def assess(
     # Whoever is described only after the first events gets the declared window from then on.
     state.assembly.length = reference.window_us
     # Whoever was described and falls silent is missed.
-    missed = reference.registered and bool(subject.version) and not subject.segment
+    missed = reference.registered and not subject.segment
     for tick in state.assembly.complete(silence=missed):
         for start, profile in tick.revisions:
             remember(state.ring, start, profile)

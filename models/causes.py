@@ -22,10 +22,11 @@ from models.reference import Reference
 DRIFT = frozenset(("covariate-drift", "embedding-drift"))
 # What tells the loss itself again.
 SYMPTOMS = frozenset(("quality-and-time-to-threshold", "cause-and-cure"))
-# How fast answers come and how old a description is: neither makes an answer wrong.
-UNRELATED = frozenset(("latency-rate-buffering", "completeness-and-staleness"))
+# How fast answers come, how old a description is, what is not sent along: none of it makes an answer wrong.
+UNRELATED = frozenset(("latency-rate-buffering", "completeness-and-staleness", "observability-coverage"))
 NO_CAUSE = DRIFT | SYMPTOMS | UNRELATED
 FIRST: tuple[Action, ...] = ("roll-back", "fix-pipeline")  # these cures come before all others, in this order
+MATERIAL = 0.05  # share of events below which a mismatch withholds nothing
 WORST_CONDITION = 100.0  # a confusion matrix closer to singular says nothing about the true shares
 
 
@@ -79,7 +80,8 @@ def matters(cause: OpenCause) -> bool:
     >>> matters(OpenCause(id="1", check="covariate-drift")), matters(OpenCause(id="2", check="user:age"))
     (False, True)
     """
-    return bool(cause.id) and cause.check not in NO_CAUSE and cause.severity != "info"
+    slow = (cause.check, cause.field) == ("runtime-fingerprint", "provider")  # the same answer from another processor
+    return bool(cause.id) and cause.check not in NO_CAUSE and cause.severity != "info" and not slow
 
 
 def explains(cause: OpenCause, loss: float | None) -> bool:
@@ -88,7 +90,7 @@ def explains(cause: OpenCause, loss: float | None) -> bool:
     One strange value in a million withholds no retraining: what touches a share v of the events costs v at most. With
     half of the loss unexplained something else must be wrong as well.
     """
-    return loss is None or cause.affected is None or cause.affected >= loss / 2
+    return cause.affected is None or cause.affected >= max((loss or 0.0) / 2, MATERIAL)
 
 
 def cure_of(causes: Iterable[OpenCause], *, recalibration: bool = False, loss: float | None = None) -> Cure:

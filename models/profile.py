@@ -91,6 +91,8 @@ class Profile(Tables):
             flags = getattr(rows, name)
             if flags is not None:
                 self.count(name, int(flags.sum()))
+                if name != "capped":
+                    self.count(f"{name}_weight", total(None if weight is None else weight[flags], int(flags.sum())))
         if rows.id_hash is not None:
             sampled = (rows.id_hash < (1 << 64) // ID_SAMPLE).nonzero()[0]
             self._repeats.add(self, rows, sampled)

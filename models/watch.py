@@ -6,14 +6,16 @@ import msgspec
 
 from models.causes import OpenCause
 from models.checks.owners import addressed
-from models.checks.verdict import Action, Severity, Verdict
+from models.checks.verdict import Action, Effect, Severity, Verdict
 from models.columns import Subject
 from models.notes import Note, digits, note_id
 from models.policy import rfc3339
 from models.reference import Reference
 
 SHARES = ("share", "share of one value")  # statistics that count the events a mismatch touches
+RATES = ("null rate",)  # and those that are compared with a declared one
 CONFIRM = 2  # windows that must agree before a mismatch opens, and before it is resolved
+MOST = 1000  # mismatches under watch at a time: clients choose names of versions and providers
 
 
 class Open(msgspec.Struct):
@@ -47,24 +49,25 @@ def watch(
 ) -> list[Note]:
     """Open a mismatch after CONFIRM windows that show it, resolve it after CONFIRM windows that do not.
 
-    What is unknown does neither: an open mismatch stays until there is evidence that it is gone.
+    What is unknown does neither: an open mismatch stays until there is evidence that it is gone. That a check finds
+    other facts in order and says nothing more of this one, or is no longer declared, is such evidence.
     """
     notes = []
-    for verdict in verdicts:
+    for verdict in [*verdicts, *_gone(opened, verdicts)]:
         if verdict.verdict == "unknown":
             continue
         key = f"{verdict.check}/{verdict.field}"
         shown = verdict.verdict == "mismatch"
         watched = opened.get(key)
         if watched is None:
-            if not shown:
+            if not shown or len(opened) >= MOST:
                 continue  # most facts are fine most of the time: nothing to remember
             watched = opened[key] = Open()
         watched.bad, watched.good = (watched.bad + 1, 0) if shown else (0, watched.good + 1)
         if shown:
             watched.action, watched.severity, watched.message = verdict.action, verdict.severity, verdict.message
             effect = verdict.effect
-            watched.affected = effect.estimate if effect is not None and effect.statistic in SHARES else None
+            watched.affected = None if effect is None else _affected(effect)
             if watched.bad == 1 and not watched.id:
                 watched.first_seen_us = start
         if watched.bad >= CONFIRM and not watched.id:
@@ -78,6 +81,29 @@ def watch(
     return notes
 
 
+def _gone(opened: dict[str, Open], verdicts: list[Verdict]) -> list[Verdict]:
+    """An ok for everything under watch that its check had nothing more to say about, though it could have."""
+    said = {f"{v.check}/{v.field}" for v in verdicts}
+    spoke, judged = {v.check for v in verdicts}, {v.check for v in verdicts if v.verdict == "ok"}
+    if not judged:
+        return []
+    found = []
+    for key, watched in opened.items():
+        check, _, field = key.partition("/")
+        if key not in said and (check in judged or check not in spoke):
+            found.append(
+                Verdict(check=check, verdict="ok", field=field, severity=watched.severity, action=watched.action)
+            )
+    return found
+
+
+def _affected(effect: Effect) -> float | None:
+    """Share of the events that a mismatch touches, where its statistic counts them."""
+    if effect.statistic in RATES and effect.threshold is not None:
+        return abs(effect.estimate - effect.threshold)
+    return effect.estimate if effect.statistic in SHARES else None
+
+
 def _mismatch(subject: Subject, reference: Reference, start: int, verdict: Verdict, watched: Open, note: str) -> Note:
     end = start + reference.window_us
     body: dict[str, Any] = {
@@ -86,7 +112,7 @@ def _mismatch(subject: Subject, reference: Reference, start: int, verdict: Verdi
         "verdict": verdict.verdict,
         "severity": verdict.severity,
         "model": subject.model,
-        "version": subject.version,
+        "version": subject.version or None,
         "segment": subject.segment or None,
         "field": verdict.field,
         "left": _plain(verdict.left),

@@ -242,9 +242,12 @@ def test_a_described_model_that_falls_silent_is_missed_and_never_ok() -> None:
     ]
     for body in silent:
         assert {body["verdicts"][c] for c in (QUALITY, "failure-and-default-output", "covariate-drift")} == {"unknown"}
-        assert body["verdicts"]["latency-rate-buffering"] == "mismatch"
-    (opened,) = [note for note in told if note.kind == "mismatch"]
-    assert (opened.check, opened.severity) == ("latency-rate-buffering", "critical")
+    assert [note for note in told if note.kind == "mismatch"] == []
+    fleet = Run(reference, Subject("loan", ""))
+    fleet.hours(*(window(rng) for _ in range(3)))
+    fleet.state.assembly.heard("inference/0", START + 40 * HOUR)
+    (opened,) = assess(fleet.state, fleet.subject, reference)[0]
+    assert (opened.check, opened.severity, opened.body["version"]) == ("latency-rate-buffering", "critical", None)
     assert "the topic is silent" in opened.body["message"]
     stranger = Run(unregistered("loan", "7", window_us=HOUR, lateness_us=0))
     stranger.hours(window(rng))

@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
 from models.checks.failure_and_default_output import CHECK
 from models.checks.verdict import Verdict
@@ -35,7 +36,7 @@ def test_zeros_upstream() -> None:
     found = verdicts(numeric={"a": np.zeros(N), "b": np.zeros(N)})["inputs"]
     assert (found.verdict, found.severity) == ("mismatch", "critical")
     assert "a, b have one single value" in found.message
-    assert verdicts(numeric={"a": np.zeros(N), "b": RNG.normal(0, 1, N)})["inputs"].severity == "warning"
+    assert verdicts(numeric={"a": np.zeros(N), "b": RNG.normal(0, 1, N)})["inputs"].verdict == "ok", "as a month is"
 
 
 def test_answers_with_status_500() -> None:
@@ -73,4 +74,16 @@ def test_a_stuck_number() -> None:
 
 
 def test_abstentions_beyond_the_declared_rate() -> None:
-    assert verdicts(abstained=np.arange(N) % 5 == 0)["abstained"].verdict == "mismatch"
+    assert verdicts(abstained=np.arange(N) % 5 == 0)["abstained"].verdict == "unknown"
+    reference = declared(REFERENCE, trained_model={"abstention_rate": 0.1})
+    profile = profile_of(reference, **traffic(abstained=np.arange(N) % 5 == 0))
+    assert by_field(CHECK.live(observed(profile, reference)))["abstained"].verdict == "mismatch"  # type: ignore[misc]
+
+
+def test_a_sampled_success_weighs_as_much_as_it_stands_for() -> None:
+    """All failures are sent, and one success in a hundred: the rate of failures is that of the traffic."""
+    failed = np.arange(N) < 200
+    found = verdicts(failed=failed, weight=np.where(failed, 1.0, 100.0))["status"]
+    assert found.effect is not None
+    assert found.effect.estimate == pytest.approx(200 / (200 + 300 * 100), rel=0.01)
+    assert found.verdict == "ok"

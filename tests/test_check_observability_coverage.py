@@ -212,7 +212,7 @@ def errors(rate: float | None, windows: int, failing: int | None = None) -> list
     item = {"item_name": "a", "error_handling": {"error_type": "Return error code", "error_code_value": 422}}
     reference = msgspec.structs.replace(REFERENCE, descriptors={"data_pipeline": {"input_spec": [item]}})
     if rate is not None:
-        reference = declared(reference, production_environment={"error_rate": rate})
+        reference = declared(reference, production_environment={"expected_error_rate": rate})
     memory: Memory = {}
     told: list[str] = []
     for window in range(windows):

@@ -81,14 +81,14 @@ def test_a_check_that_fails_is_unknown_and_the_others_go_on() -> None:
     assert not any(v.verdict == "ok" for v in verdicts)
 
 
-def hours(seed: int) -> list[Profile]:
+def hours(seed: int, reference: Reference) -> list[Profile]:
     rng = np.random.default_rng(seed)
     made = []
-    for hour in range(6):
+    for hour in range(20):
         profile = Profile()
         n = 300
-        columns = {"income": rng.normal(3.0 if hour > 2 else 0.0, 1, n)}
-        profile.add(Inferences(offset=np.arange(n), time=np.arange(n), numeric=columns), REFERENCE)
+        columns = {"income": rng.normal(3.0 if hour > 12 else 0.0, 1, n)}
+        profile.add(Inferences(offset=np.arange(n), time=np.arange(n), numeric=columns), reference)
         made.append(profile)
     return made
 
@@ -97,11 +97,12 @@ def test_the_same_stream_gives_the_same_ids() -> None:
     from models.reference import NumericFeature  # noqa: PLC0415 -- only here
 
     feature = NumericFeature(edges=(-1.0, 0.0, 1.0), shares=(0.16, 0.34, 0.34, 0.16), n=5000)
-    reference = msgspec.structs.replace(REFERENCE, numeric={"income": feature})
+    seasonless = {"system_context": {"bestbefore": {"season": "1 hour"}}}
+    reference = msgspec.structs.replace(REFERENCE, numeric={"income": feature}, descriptors=seasonless)
     runs = []
     for _ in range(2):
         state, notes = fresh(reference, ["s/0"]), []
-        for hour, profile in enumerate(hours(1)):
+        for hour, profile in enumerate(hours(1, reference)):
             state.assembly.add(hour * HOUR, hour * HOUR, Profile.unpack(profile.pack()))
             state.assembly.heard("s/0", (hour + 1) * HOUR)
             notes += assess(state, Subject("m", "1"), reference)[0]

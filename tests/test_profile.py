@@ -248,7 +248,7 @@ def test_scores_without_meaning_are_unusable(broken: float) -> None:
     made = profile_of(rows, reference=msgspec.structs.replace(REFERENCE, calibration=None))
     assert made.counts == {
         "n": 3, "weight": 3 * WEIGHT, "weight_squared": 3 * WEIGHT, "failed": 1, "scores_unusable": 2, "scored": WEIGHT,
-        "answered": 2 * WEIGHT,
+        "failed_weight": WEIGHT, "answered": 2 * WEIGHT,
     }  # fmt: skip
     assert made.sums["confidence"].tolist() == [UNIT * 3 // 4, 0]
     assert made.histograms["confidence"].sum() == WEIGHT

@@ -55,8 +55,14 @@ CHECKS: tuple[Check, ...] = (
     user_defined.CHECK,
 )
 BY_ID: dict[str, Check] = {check.id: check for check in CHECKS}
+# Whose reference is a mixture of all segments; a site that differs from the others has not drifted.
+WHOLE = frozenset(("covariate-drift", "embedding-drift", "label-and-prediction-shift"))
 # What unusual but well-typed facts in a descriptor may lead to; one check that fails must not end the others.
 _TROUBLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+def _segment(check: Check) -> list[Verdict]:
+    return [check.unknown("the reference describes all traffic, of which a segment is no fair sample")]
 
 
 def with_alias(alias: str) -> Check | None:
@@ -73,7 +79,10 @@ def live(seen: Observed) -> list[Verdict]:
     """Every verdict about one window. Nothing was declared about a model that nobody registered."""
     if not seen.reference.registered:
         return []
-    return [v for check in CHECKS if check.live for v in _verdicts(check, check.live, seen)]
+    return [
+        v for check in CHECKS if check.live
+        for v in (_segment(check) if seen.subject.segment and check.id in WHOLE else _verdicts(check, check.live, seen))
+    ]  # fmt: skip
 
 
 def fleet(seen: Observed) -> list[Verdict]:

@@ -49,7 +49,7 @@ from models.checks.season import Season, Sum, coarse, filling, over_season, seas
 from models.checks.verdict import Effect, Side, Verdict
 from models.checks.workplace import Workplace
 from models.distance import Z90, Distance, jensen_shannon
-from models.profile import OTHER, Profile, moments, short_name
+from models.profile import MAX_CATEGORIES, OTHER, Profile, moments, short_name
 
 FEATURES = "training_data.bestbefore.features"
 SMALLEST_SHIFT = 0.1  # sd; below it a lasting shift of the mean is left alone
@@ -99,6 +99,8 @@ def _verdict(seen: Observed, season: Season, profile: Profile, name: str, tests:
     number = name in seen.reference.numeric
     if not _declared(seen, name):
         return CHECK.unknown(f"no reference {'quantiles' if number else 'categories'} are declared", field=name)
+    if not number and _too_many(seen, profile, name):
+        return CHECK.unknown(f"more than {MAX_CATEGORIES} categories are counted together", field=name)
     described = _number(seen, profile, name) if number else _category(seen, profile, name)
     key = f"{CHECK.id}/{name}"
     total = over_season(seen, season, key, described.counts, observed_n(profile, float(described.counts.sum())))
@@ -107,6 +109,12 @@ def _verdict(seen: Observed, season: Season, profile: Profile, name: str, tests:
     if not described.counts.sum():
         return CHECK.unknown(_absent(profile, name), field=name)
     return _told(seen, season, name, described, total, seen.memory.get(f"{key}/held"))
+
+
+def _too_many(seen: Observed, profile: Profile, name: str) -> bool:
+    """Whether the profile could not hold every category, so that declared ones may be among those added up."""
+    table = profile.categories.get(f"feature.{short_name(name)}", {})
+    return OTHER in table or len(seen.reference.categorical[name].shares) > MAX_CATEGORIES
 
 
 def _absent(profile: Profile, name: str) -> str:

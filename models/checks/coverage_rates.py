@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 from models.checks.check import Check
 from models.checks.distribution import observed_n
 from models.checks.observed import Observed
-from models.checks.shares import ALPHA, above, at_least, share_side
+from models.checks.shares import ALPHA, above, at_least, percent, share_side
 from models.checks.verdict import Effect, Side, Verdict
 from models.profile import WEIGHT, Profile, short_name
 from models.reference import CategoricalFeature, NumericFeature
 from models.units import duration_us
 
 COVERAGE = "production_environment.bestbefore.coverage"
-ERROR_RATE = "production_environment.bestbefore.error_rate"
+ERROR_RATE = "production_environment.bestbefore.expected_error_rate"
 HANDLING = "data_pipeline.input_spec"
 LABELS = "production_data.bestbefore.labels"
 DIGEST, OUTPUTS = "trained_model.bestbefore.digest", "trained_model.bestbefore.outputs"
@@ -51,7 +51,8 @@ def _expected(check: str, seen: Observed, block: Profile) -> Iterator[Expected]:
         # Scores tell the label, so a server that sends no label at all need not send it.
         if answered.get("label") or not answered.get("scores"):
             yield Expected("label", "system_context.ml_problem_type.ml_problem", answered=True)
-    elif not answered.get("label") and not answered.get("scores"):
+    # A model that answers with neither, and of which nobody said what it answers, may well draw pictures.
+    elif not answered.get("label") and not answered.get("scores") and _answers(seen, answered):
         yield Expected("value", "trained_model.output_spec", answered=True)
     if seen.reference.latency_limit_ms is not None:
         declared = seen.value("production_environment.bestbefore.latency")
@@ -63,6 +64,10 @@ def _expected(check: str, seen: Observed, block: Profile) -> Iterator[Expected]:
         seen.remember(f"{check}/embedding", 1.0, keep=1)
     if f"{check}/embedding" in seen.memory:
         yield Expected("embedding", f"{COVERAGE}.embedding")
+
+
+def _answers(seen: Observed, answered: dict[str, int]) -> bool:
+    return bool(answered.get("value")) or any(seen.items("trained_model.output_spec"))
 
 
 def _scored(seen: Observed) -> bool:
@@ -95,8 +100,8 @@ def _filled(check: Check, seen: Observed, block: Profile, one: Expected) -> Verd
         of = "answered events" if one.answered else "events"
         never = one.field == "digest" and not table.get(one.field)
         return check.mismatch(
-            f"{one.field} is missing in {missing:.3g} of {n:.6g} {of} (90% interval {right.low:.3g} to "
-            f"{right.high:.3g}), {1 - share:.3g} may be without",
+            f"{one.field} is missing in {percent(missing)} of {n:.6g} {of} (90% interval {percent(right.low)} to "
+            f"{percent(right.high)}), {percent(1 - share)} may be without",
             evidence=block.evidence(), **(sides | ({"severity": "info"} if never else {})),
         )  # fmt: skip
     if round(n) < seen.reference.minimum_n:
@@ -164,7 +169,7 @@ def error_coverage(check: Check, seen: Observed) -> Iterator[Verdict]:
         yield check.unknown(f"no error seen in {n:.6g} events; declare {ERROR_RATE}", **sides)
     elif (chance := n * math.log1p(-min(float(rate), 0.999999))) < math.log(ALPHA):
         yield check.mismatch(
-            f"not one of {n:.6g} events failed, although {float(rate):.3g} of them should ({ERROR_RATE}): errors do not "
+            f"not one of {n:.6g} events failed, although {percent(float(rate))} of them should ({ERROR_RATE}): errors do not "
             "reach the log",
             remedy="log rejected and failed requests too",
             effect=Effect(statistic="log probability", estimate=round(chance, 3), threshold=round(math.log(ALPHA), 3), n=n),
@@ -206,6 +211,6 @@ def label_coverage(check: Check, seen: Observed) -> Iterator[Verdict]:
     limit = share - min(POINT, share / 5)
     yield at_least(
         check, "labels", left, "telemetry.labels.share", min(labelled / n, 1.0), seen_n, limit,
-        f"fewer predictions get a label within {delay or 'the window'} than the declared {share:.3g}",
+        f"fewer predictions get a label within {delay or 'the window'} than the declared {percent(share)}",
         enough=ENOUGH_LABELS, owner="data engineer", remedy="find out where labels are lost, or declare what arrives",
     )  # fmt: skip

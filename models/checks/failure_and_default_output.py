@@ -5,7 +5,7 @@
 | left | `production_environment.bestbefore.error_rate` (0.01 where nothing is said), `trained_model.bestbefore.abstention_rate`, `trained_model.default_model_output`, `training_data.bestbefore.classes` |
 | right | share of failed answers (status 400 and above, or an output announced and absent), of abstentions, of the default output, of the commonest output; features that are the same in every event |
 | statistic | shares with their 90% intervals |
-| mismatch | more failures or abstentions than declared; the default output far above its share in training; one single output, or one single input, where training had many |
+| mismatch | more failures or abstentions than declared; the default output far above its share in training; one single output where training had many; no feature that varies although all did in training |
 | unknown | no event in the window, or fewer than `minimum_n` |
 
 Failed and abstained answers count as wrong in every figure of quality. A pipeline that sends zeros makes every input
@@ -53,7 +53,7 @@ def live(seen: Observed) -> Iterator[Verdict]:
 def _failed(seen: Observed, block: Profile) -> Verdict:
     limit = seen.value(ERRORS)
     allowed = ERROR_RATE if limit is None else max(float(limit), LEAST_RATE)
-    share = block.counts.get("failed", 0) / block.n
+    share = _share(block, "failed")
     severity = "critical" if share > 0.5 else CHECK.severity
     return at_most(
         CHECK, "status", Side(ERRORS, allowed), "telemetry.failed", share, block.n, allowed,
@@ -62,10 +62,17 @@ def _failed(seen: Observed, block: Profile) -> Verdict:
     )  # fmt: skip
 
 
+def _share(block: Profile, name: str) -> float:
+    """Share of the events, sampled ones weighted; profiles of earlier versions have only the count."""
+    weight = block.counts.get(f"{name}_weight")
+    return block.counts.get(name, 0) / block.n if weight is None else weight / max(block.counts.get("weight", 0), 1)
+
+
 def _abstained(seen: Observed, block: Profile) -> Verdict:
-    limit = seen.value(ABSTAINS)
+    limit, share = seen.value(ABSTAINS), _share(block, "abstained")
+    if limit is None and seen.value("trained_model.bestbefore.abstains") is None and share > 0:
+        return CHECK.unknown(f"the model abstains in {100 * share:.3g}%; {ABSTAINS} is not declared", field="abstained")
     allowed = ERROR_RATE if limit is None else max(float(limit), LEAST_RATE)
-    share = block.counts.get("abstained", 0) / block.n
     return at_most(
         CHECK, "abstained", Side(ABSTAINS, allowed), "telemetry.abstained", share, block.n, allowed,
         "the model abstains more often than declared", enough=seen.reference.minimum_n,
@@ -121,13 +128,14 @@ def _inputs(seen: Observed, block: Profile) -> Iterator[Verdict]:
     }  # fmt: skip
     if not watched:
         return
-    same = [name for name in watched if _constant(block, name, seen.reference.numeric[name])]
+    # One alone may well be constant for a while: the month, the version of a form.
+    dead = all(_constant(block, name, seen.reference.numeric[name]) for name in watched)
     n = observed_n(block, float(sum(int(c[:-2].sum()) for c in watched.values())) / len(watched))
     yield at_most(
         CHECK, "inputs", Side("training_data.bestbefore.features", sorted(watched)), "telemetry.features.constant",
-        float(bool(same)), n, _limit(float(bool(same))), f"{', '.join(same[:5])} {'has' if len(same) == 1 else 'have'} one single value in "
-        "every event: is the source upstream alive?", enough=seen.reference.minimum_n,
-        severity="critical" if len(same) == len(watched) else "warning",
+        float(dead), n, _limit(float(dead)), f"{', '.join(sorted(watched)[:5])} {'has' if len(watched) == 1 else 'have'} "
+        "one single value in every event: is the source upstream alive?", enough=seen.reference.minimum_n,
+        severity="critical",
     )  # fmt: skip
 
 

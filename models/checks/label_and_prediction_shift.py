@@ -37,7 +37,7 @@ from models.checks.season import filling, over_season, season_of
 from models.checks.verdict import Effect, Side, Verdict
 from models.checks.workplace import Workplace
 from models.distance import jensen_shannon
-from models.profile import MISSING, OTHER, Profile
+from models.profile import MAX_CATEGORIES, MISSING, OTHER, Profile
 from models.quantities import number_of
 from models.reference import Reference
 
@@ -71,13 +71,17 @@ def live(seen: Observed) -> Iterator[Verdict]:
     yield CHECK.unknown(seen.filling, field="predicted") if profile is None else _predicted(seen, profile)
     # Labels come late: those that became known with this window, whatever window they are about.
     labels = seen.labels or seen.window
-    if any(weight for value, weight in labels.categories.get("truth", {}).items() if value != MISSING):
+    truth = labels.categories.get("truth", {})
+    many = OTHER in truth or len(reference.classes) > MAX_CATEGORIES
+    if not many and any(weight for value, weight in truth.items() if value != MISSING):
         yield _true(seen, labels)
 
 
 def _predicted(seen: Observed, profile: Profile) -> Verdict:
     season, key = season_of(seen), f"{CHECK.id}/predicted"
     table, expected = profile.categories.get("label", {}), predicted_shares(seen.reference)
+    if OTHER in table or len(expected) > MAX_CATEGORIES:
+        return CHECK.unknown(f"more than {MAX_CATEGORIES} classes are counted together", field="predicted")
     names, counts, shares = grouped(table, expected)
     total = over_season(seen, season, key, counts, observed_n(profile, float(counts.sum())))
     if season.due(seen) and total.part_n > 0:

@@ -2,7 +2,7 @@
 
 | | |
 |---|---|
-| left | metrics, logs and feedback in `trained_model` (`algorithm_metrics`, `business_metrics`, `log_data`, `user_system_feedback`), the `metric` of each goal; at run time `production_environment.bestbefore.coverage` {field: share}, 1 where nothing is said, `error_rate`, and `production_data.bestbefore.labels.share` |
+| left | metrics, logs and feedback in `trained_model` (`algorithm_metrics`, `business_metrics`, `log_data`, `user_system_feedback`), the `metric` of each goal; at run time `production_environment.bestbefore.coverage` {field: share}, 1 where nothing is said, `expected_error_rate`, and `production_data.bestbefore.labels.share` |
 | right | what `production_environment` says it implements; the share of events that have each field, the share of predictions that got a label |
 | statistic | share of events without the field, with its 90% interval |
 | mismatch | a name that production does not implement; a field missing in more events than declared, by a point and beyond chance; a declared feature that no event has; errors are declared, and not one of so many events failed; fewer labels than declared |
@@ -12,7 +12,7 @@ Names are compared without case and punctuation, metrics by their usual synonyms
 production. Scores, label and value are expected of events that were answered, all else of every event: scores where
 they are declared, `latency_ms` where a limit is, `digest` where one is declared (never sent is only worth a note), an
 embedding once one was sent. If errors are declared to be returned and none is ever seen, the gateway probably keeps them
-from the log: n events without one have probability (1 - `error_rate`)^n. Labels are awaited for the declared delay.
+from the log: n events without one have probability (1 - `expected_error_rate`)^n. Labels are awaited for the declared delay.
 """
 
 from collections.abc import Iterator

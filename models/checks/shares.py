@@ -62,7 +62,8 @@ def _judged(
     sides = {"field": field, "left": left, "right": right, "effect": effect}
     if broken:
         told = (
-            f"{message} ({share:.3g} of {n:.6g}, 90% interval {right.low:.3g} to {right.high:.3g}, allowed {limit:.3g})"
+            f"{message} ({percent(share)} of {n:.6g}, 90% interval {percent(right.low)} to {percent(right.high)}, "
+            f"allowed {percent(limit)})"
         )
         return check.mismatch(told, **(sides | extra))
     if round(n) < enough:
@@ -70,7 +71,8 @@ def _judged(
     return check.ok(**sides)
 
 
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
+    """A share as people read it."""
     return f"{100 * (share or 0.0):.3g}%"
 
 

@@ -38,9 +38,9 @@ class Own(msgspec.Struct, kw_only=True):
 
 
 class Latency(msgspec.Struct, kw_only=True):
-    """A time with what it holds for: percentile (0 to 100), batch size, device."""
+    """A time with what it holds for: percentile (50 to 100), batch size, device."""
 
-    percentile: Annotated[float, Meta(ge=0, le=100)] | None = None
+    percentile: Annotated[float, Meta(ge=50, le=100)] | None = None
     value: Amount | None = None
     unit: str | None = None
     batch: Count | None = None
@@ -243,6 +243,7 @@ class ProductionEnvironmentOwn(Own, kw_only=True):
     gpu_memory: Amount | None = None
     runtimes: dict[str, str] | None = None
     error_rate: Share | None = None
+    expected_error_rate: Share | None = None  # of which some must show up, or errors are not logged
     coverage: dict[str, Share] | None = None
     utilisation: Share | None = None
     sampling: Any = None
