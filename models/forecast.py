@@ -47,8 +47,8 @@ DECAY_WINDOWS = (12.0, 250.0)
 WIDENED = 1.4
 
 # Shares left out by the two-sided interval and by the one-sided bound. For 90% coverage plus one standard error
-# `python -m benchmarks.forecast` allows .144 and .146 (seed 52001, 400 series of five kinds of decay, 500 labels a
-# window). They stay at .12, because far fewer labels than there leave the coverage a little short.
+# `python -m benchmarks.forecast kalman` allows .144 and .146 (seed 52001, 400 series of five kinds of decay, 500 labels
+# a window). They stay at .12, because far fewer labels than there leave the coverage a little short.
 LEAVES_OUT = 0.12
 BOUND_LEAVES_OUT = 0.12
 

@@ -125,6 +125,30 @@ def test_the_learned_scale_makes_units_irrelevant(name: str) -> None:
     assert plain
 
 
+@every
+def test_alarms_are_counted_on_although_river_forgets_them(name: str) -> None:
+    values = [v for level in (0.0, 4.0, 0.0) for v in normal(int(level) + 12, 80, mean=level)]
+    estimator = known(name)
+    fired = alarms_of(estimator, values)
+    assert estimator.alarms == len(fired) >= 2
+    assert through_wire(estimator).alarms == len(fired)
+
+
+@every
+def test_a_state_written_by_the_first_version_is_read(name: str) -> None:
+    """As bytes in a store, with every field there was; later fields have defaults."""
+    first = (
+        f'{{"name":"{name}","version":1,"centre":0.5,"scale":2.0,"values":[0.25,-1.0],'
+        '"seen":7,"skipped":2,"alarms":1,"drifted":true}'
+    )
+    restored = DriftEstimator.from_state(msgspec.json.decode(first, type=DriftState))
+    assert restored.drifted
+    restored.update(1.5)
+    assert restored.state == DriftState(
+        name=name, centre=0.5, scale=2.0, values=(0.25, -1.0, 0.5), seen=8, skipped=2, alarms=1
+    )
+
+
 def test_wrong_parameters_are_refused_by_name() -> None:
     with pytest.raises(ValueError, match="choose one of adwin, kswin, page-hinkley"):
         DriftEstimator("ddm")

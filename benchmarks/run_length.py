@@ -1,0 +1,271 @@
+"""Does the promised run length hold, and what does it cost? `python -m benchmarks.run_length`
+
+Ours, from models/sequential.py, beside river's detectors on the same streams in the same run:
+1. detection delay after the error rate of a model rises, in labels, at a promised run length of 100 000;
+2. false alarms per 100 000 values on traffic that depends on itself, with the delay of a lasting shift beside them;
+3. the run length of one budget shared by 1, 100 and 1 000 streams, independent or moving together.
+`--quick` takes fewer runs; `delay`, `traffic` or `budget` prints that table only. Ten minutes on one core. Intervals
+are 90%: of medians by order statistics, of rates by Garwood.
+"""
+
+import itertools
+import sys
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from river.drift import ADWIN, KSWIN, PageHinkley
+from river.drift.binary import DDM, HDDMA
+from scipy.signal import lfilter
+from scipy.stats import binom
+
+from models.blocks import BlockMeans
+from models.run_length import RunLength, counted, prepare, started
+from models.sequential import Evidence, Plan, SequentialDetector
+
+Floats = NDArray[np.float64]
+PROMISED = 100_000
+BEFORE = 4_000  # labels before the change
+CENTRE = 0.10
+REFERENCE = 9_600  # ticks: 400 days of hours
+
+
+class Watcher(Protocol):
+    """A detector of either make, that says at each value whether it fired."""
+
+    def fired(self, tick: int, value: float) -> bool: ...
+
+
+class River:
+    """One of river's detectors; alarms are counted by us, it resets itself."""
+
+    def __init__(self, detector: "ADWIN | KSWIN | PageHinkley | DDM | HDDMA", binary: bool = False) -> None:
+        self.detector, self.binary = detector, binary
+
+    def fired(self, tick: int, value: float) -> bool:  # noqa: ARG002 -- has no clock
+        """Feed one value."""
+        self.detector.update(bool(value) if self.binary else value)  # type: ignore[no-untyped-call]
+        return bool(self.detector.drift_detected)
+
+
+class Ours:
+    """A sequential detector, over block means where `length` is more than 1."""
+
+    def __init__(self, detector: SequentialDetector, length: int = 1, season: int = 1) -> None:
+        self.detector = detector
+        self.blocks = BlockMeans(length, season) if length > 1 or season > 1 else None
+
+    def fired(self, tick: int, value: float) -> bool:
+        """Feed one value; most do not close a block."""
+        if self.blocks is None:
+            self.detector.update(value)
+            return self.detector.alarm
+        self.blocks.update(tick, value)
+        for block in self.blocks.closed:
+            self.detector.update(block.mean, block.position)
+            if self.detector.alarm:
+                return True
+        return False
+
+
+def bounded(**facts: float) -> Ours:
+    """Ours on single labels."""
+    return Ours(SequentialDetector(Plan(kind="bounded", run_length=PROMISED, side="up", **facts)))  # type: ignore[arg-type]
+
+
+def learned() -> Ours:
+    """Ours on single labels, mean and spread learned from those before the change; bets from 5 points of 10% on."""
+    plan = Plan(kind="mean", run_length=PROMISED, side="up", learn=BEFORE, smallest=0.05 / (CENTRE * 0.9) ** 0.5)
+    return Ours(SequentialDetector(plan))
+
+
+ERRORS: dict[str, Callable[[], Watcher]] = {
+    "ADWIN .002": lambda: River(ADWIN(delta=0.002)),  # type: ignore[no-untyped-call]
+    "ADWIN .05": lambda: River(ADWIN(delta=0.05)),  # type: ignore[no-untyped-call]
+    "PageHinkley 50": lambda: River(PageHinkley(threshold=50)),
+    "DDM": lambda: River(DDM(), binary=True),
+    "HDDM_A": lambda: River(HDDMA(), binary=True),  # type: ignore[no-untyped-call]
+    "ours, .10 known": lambda: bounded(centre=CENTRE),
+    "ours, .11 tolerated": lambda: bounded(centre=CENTRE, tolerance=0.01),
+    "ours, 4000 labels, bound": lambda: bounded(learn=BEFORE),
+    "ours, 4000 labels, mean": learned,
+}
+CHANGES: dict[str, tuple[float, int]] = {  # rise, and over how many labels
+    "+2": (0.02, 1),
+    "+5": (0.05, 1),
+    "+10": (0.10, 1),
+    "+20": (0.20, 1),
+    "+10 over 20k": (0.10, 20_000),
+}
+
+
+def alarms(watcher: Watcher, values: Floats, first: int = 0) -> Iterator[int]:
+    """Where it fires."""
+    for tick, value in enumerate(values.tolist(), first):
+        if watcher.fired(tick, value):
+            yield tick
+
+
+def delay(make: Callable[[], Watcher], rise: float, over: int, seed: int, longest: int = 24_000) -> float:
+    """Labels from the change to the first alarm after it."""
+    rng = np.random.default_rng(seed)
+    rate = CENTRE + rise * np.clip((np.arange(BEFORE + longest) - BEFORE + 1) / over, 0, 1)
+    errors = (rng.random(len(rate)) < rate).astype(np.float64)
+    return next((tick - BEFORE + 1.0 for tick in alarms(make(), errors) if tick >= BEFORE), np.inf)
+
+
+def median(values: list[float]) -> str:
+    """The median with its 90% interval."""
+    ordered = sorted(values)
+    n = len(ordered)
+    low = int(binom.ppf(0.05, n, 0.5))
+    low = max(low - 1, 0)
+    told = [f"{v:.0f}" if np.isfinite(v) else "never" for v in (np.median(ordered), ordered[low], ordered[n - 1 - low])]
+    return f"{told[0]} ({told[1]}-{told[2]})"
+
+
+def per_100k(found: RunLength) -> str:
+    """Alarms per 100 000 with their interval."""
+    high = PROMISED / found.low
+    low = 0.0 if found.high is None else PROMISED / found.high
+    return f"{found.alarms / found.ticks * PROMISED:.2f} ({low:.2f}-{high:.2f})"
+
+
+def print_delays(seeds: int, quiet: int) -> None:
+    """Row 1: delays, and false alarms on `quiet` times 100 000 labels without change."""
+    print(f"Error rate {CENTRE:.0%}, rises after {BEFORE} labels; delay in labels, median of {seeds} seeds (90%)")
+    print(f"{'':30}{'false alarms / 100k':22}" + "".join(f"{name:>22}" for name in CHANGES))
+    for name, make in ERRORS.items():
+        found = 0
+        for seed in range(quiet):
+            errors = (np.random.default_rng(90_000 + seed).random(BEFORE + PROMISED) < CENTRE).astype(np.float64)
+            found += sum(tick >= BEFORE for tick in alarms(make(), errors))
+        delays = [
+            median([delay(make, rise, over, seed, 40_000 if rise < 0.05 else 24_000) for seed in range(seeds)])
+            for rise, over in CHANGES.values()
+        ]
+        print(
+            f"{name:30}{per_100k(counted(found, quiet * PROMISED, PROMISED)):22}" + "".join(f"{d:>22}" for d in delays)
+        )
+
+
+def autoregressive(n: int, rng: np.random.Generator, phi: float = 0.9) -> Floats:
+    """AR(1) of unit variance."""
+    noise = rng.standard_normal(n + 500) * np.sqrt(1 - phi**2)
+    return np.asarray(lfilter([1], [1, -phi], noise)[500:])
+
+
+def daily(n: int, rng: np.random.Generator) -> Floats:
+    """A daily cycle of 24 ticks, and AR(1) .5 noise."""
+    return np.asarray(np.sqrt(2) * np.sin(2 * np.pi * np.arange(n) / 24) + autoregressive(n, rng, 0.5))
+
+
+def bursts(n: int, rng: np.random.Generator) -> Floats:
+    """Noise, and 5% of the time bursts of 3 sd that last 20 ticks on average."""
+    ends = np.cumsum(rng.geometric([1 / 380, 1 / 20], (n // 200 + 50, 2)).ravel())
+    inside = np.searchsorted(ends, np.arange(n), side="right") % 2
+    return np.asarray((rng.standard_normal(n) + 3 * inside) / 1.2)
+
+
+class Kind(NamedTuple):
+    """A kind of traffic without change."""
+
+    draw: Callable[[int, np.random.Generator], Floats]
+    season: int
+    sd: float
+
+
+TRAFFIC = {
+    "AR(1) .9": Kind(autoregressive, 1, 1.0),
+    "daily cycle": Kind(daily, 24, 1.4),
+    "bursts": Kind(bursts, 1, 1.0),
+}
+PEERS: dict[str, Callable[[], Watcher]] = {
+    "ADWIN .002": lambda: River(ADWIN(delta=0.002)),  # type: ignore[no-untyped-call]
+    "PageHinkley 50": lambda: River(PageHinkley(threshold=50)),
+    "KSWIN .005": lambda: River(KSWIN(seed=1)),
+}
+
+
+def our_watcher(kind: Kind, seed: int) -> tuple[Watcher | None, str]:
+    """Prepared from reference traffic of its own; None where it stays in `learning`."""
+    reference = kind.draw(REFERENCE, np.random.default_rng(50_000 + seed))
+    found = prepare(reference, PROMISED, season=kind.season, seed=seed)
+    told = f"{found.plan.kind if found.plan else None}, blocks of {found.length}"
+    if found.run_length is not None:
+        told += f", {found.run_length.low:.3g}-{found.run_length.high or np.inf:.3g} in replay"
+    if found.status == "learning":
+        return None, f"learning: {found.reason}"
+    return Ours(started(found, reference), found.length or 1, found.season), told
+
+
+def print_traffic(seeds: int) -> None:
+    """Row 2: false alarms, then the delay of a lasting shift of 1 sd after them."""
+    ticks = REFERENCE + PROMISED
+    print(f"\nTraffic without change, false alarms per 100k values over {seeds} seeds (KSWIN: 2 x 20k); delay of +1 sd")
+    for name, kind in TRAFFIC.items():
+        for peer, make in PEERS.items():
+            runs, n = (2, 20_000) if peer.startswith("KSWIN") else (seeds, PROMISED)
+            found = sum(
+                sum(1 for _ in alarms(make(), kind.draw(n, np.random.default_rng(seed)))) for seed in range(runs)
+            )
+            print(f"{name:14}{peer:18}{per_100k(counted(found, runs * n, PROMISED)):26}")
+        found, armed, delays, told = 0, 0, [], ""
+        for seed in range(seeds):
+            watcher, told = our_watcher(kind, seed)
+            if watcher is None:
+                print(f"{name:14}ours, seed {seed}: {told}")
+                continue
+            armed += 1
+            values = kind.draw(PROMISED + 9_600, np.random.default_rng(seed))
+            found += sum(1 for _ in alarms(watcher, values[:PROMISED], REFERENCE))
+            delays.append(next((t - ticks + 1.0 for t in alarms(watcher, values[PROMISED:] + kind.sd, ticks)), np.inf))
+        if armed:
+            rate = per_100k(counted(found, armed * PROMISED, PROMISED))
+            print(f"{name:14}{'ours':18}{rate:26}delay {median(delays)} ticks; {armed}/{seeds} armed; last: {told}")
+
+
+def shared(streams: int, common: float, run_length: float = 500.0, seed: int = 1) -> RunLength:
+    """The run length of the mean over streams; `common` is the part of their variance that all share."""
+    rows = 4 if streams > 100 else 20
+    plan = Plan(kind="normal", run_length=run_length, memory=run_length / 2, centre=0.0, scale=1.0)
+    core = Evidence(plan, rows * streams)
+    rng = np.random.default_rng(seed)
+    ticks, fired = int((40 if streams > 100 else 200) * run_length / rows), 0
+    for _ in range(ticks):
+        z = np.sqrt(common) * rng.standard_normal((rows, 1)) + np.sqrt(1 - common) * rng.standard_normal(
+            (rows, streams)
+        )
+        core.step(z.ravel())
+        over = core.mean().reshape(rows, streams).mean(axis=1) >= run_length
+        fired += int(over.sum())
+        core.restart(np.repeat(over, streams))
+    return counted(fired, float(ticks * rows), run_length)
+
+
+def print_budget(most: int) -> None:
+    """Row 3: one budget over many streams."""
+    print("\nOne budget of 500 ticks shared by streams (weights equal), achieved run length in ticks (90%)")
+    for streams, common in itertools.product((1, 100, 1_000), (0.0, 0.5, 1.0)):
+        if streams <= most:
+            found = shared(streams, common)
+            told = "none seen" if found.achieved is None else f"{found.achieved:.0f}"
+            high = "" if found.high is None else f"{found.high:.0f}"
+            print(f"{streams:6} streams, {common:.0%} common variance: {told} ({found.low:.0f}-{high})")
+
+
+def main(arguments: list[str]) -> None:
+    """Prints the tables, or only those named: delay, traffic, budget."""
+    quick = "--quick" in arguments
+    named = [name for name in arguments if name != "--quick"] or ["delay", "traffic", "budget"]
+    if "delay" in named:
+        print_delays(20 if quick else 60, 3 if quick else 20)
+    if "traffic" in named:
+        print_traffic(3 if quick else 20)
+    if "budget" in named:
+        print_budget(100 if quick else 1_000)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
