@@ -36,18 +36,13 @@ def test_long_prose_is_no_domain() -> None:
     assert expected_values("0.5..5.").high == 5.0
 
 
-@pytest.mark.parametrize("kind", ["fifo", "outside"])
-def test_a_model_file_is_a_regular_file_near_its_descriptors(tmp_path: Path, kind: str) -> None:
-    folder = tmp_path / "all" / "loan"
-    folder.mkdir(parents=True)
-    (tmp_path / "m.onnx").write_bytes(b"x")
-    if kind == "fifo":
-        os.mkfifo(folder / "m.onnx")
-    name = "m.onnx" if kind == "fifo" else "../../m.onnx"
-    text = f"model_name: loan\nmodel_version: '7'\nbestbefore: {{file: {name}}}\n"
-    (folder / "trained_model.yaml").write_text(text)
-    with pytest.raises(DescriptorError, match="regular file" if kind == "fifo" else "outside"):
-        load_reference(folder)
+def test_a_model_file_is_a_regular_file(tmp_path: Path) -> None:
+    """A pipe would keep `check` waiting for ever."""
+    os.mkfifo(tmp_path / "m.onnx")
+    text = "model_name: loan\nmodel_version: '7'\nbestbefore: {file: m.onnx}\n"
+    (tmp_path / "trained_model.yaml").write_text(text)
+    with pytest.raises(DescriptorError, match="regular file"):
+        load_reference(tmp_path)
 
 
 def test_external_weights_of_a_branch_are_refused() -> None:
