@@ -24,6 +24,8 @@ from models.drift import ESTIMATORS, DriftEstimator, DriftState
 from models.evidence import Evidence, readings, remember
 from models.forecast import Passage, current_quality, filter_quality, first_passage
 from models.inspection import Inspection
+from models.kernel_streams import kernel_streams, support_fields
+from models.newma import Newma, NewmaState
 from models.notes import Note, digits, note_id, rounded
 from models.policy import PolicyState, Trigger, decide, forecast_fields, rfc3339, terms_of
 from models.profile import UNIT, WEIGHT, Profile
@@ -58,6 +60,7 @@ class Saved(msgspec.Struct):
     open: dict[str, Open] = {}
     policy: PolicyState | None = None
     memory: Memory = {}
+    newma: NewmaState | None = None
 
 
 @dataclass(slots=True)
@@ -72,13 +75,14 @@ class State:
     open: dict[str, Open] = field(default_factory=dict)
     policy: PolicyState = field(default_factory=PolicyState)
     memory: Memory = field(default_factory=dict)
+    newma: Newma = field(default_factory=Newma)
 
     def encode(self) -> bytes:
         """The state as msgpack, without pickle."""
         saved = Saved(
             FORMAT, self.assembly, self.ring, self.block.pack() if self.block else None, self.block_start,
             {name: estimator.state for name, estimator in self.drift.items()}, self.open, self.policy,
-            self.memory,
+            self.memory, self.newma.state,
         )  # fmt: skip
         return msgspec.msgpack.encode(saved)
 
@@ -91,7 +95,7 @@ class State:
         return cls(
             saved.assembly, saved.ring, Profile.unpack(saved.block) if saved.block else None, saved.block_start,
             {name: DriftEstimator.from_state(state) for name, state in saved.drift.items()},
-            saved.open, saved.policy or PolicyState(), saved.memory,
+            saved.open, saved.policy or PolicyState(), saved.memory, Newma.from_state(saved.newma),
         )  # fmt: skip
 
 
@@ -138,13 +142,14 @@ def _window(
         memory=state.memory, passage=passage, causes=causes_of(state.open), labels=_labels(tick),
     )  # fmt: skip
     verdicts = live(seen)
-    _follow(state, verdicts, block)
+    _follow(state, verdicts, block, reference)
     notes = watch(state.open, subject, reference, tick.start, verdicts)
     trigger = _decision(state, seen)
     if trigger is not None:
         notes.append(_trigger_note(subject, trigger, tick.start, end))
     forecast = _forecast_fields(reference, passage, end)
     body = _status(state, subject, reference, tick.start, evidence, estimate, forecast, verdicts)
+    body["support"] = support_fields(reference, tick.profile)
     notes.append(
         Note(
             id=note_id(subject, tick.start, "status"),
@@ -233,11 +238,12 @@ def _joined(state: State, reference: Reference, tick: Tick) -> Profile | None:
     return None if state.block is not None else block
 
 
-def _follow(state: State, verdicts: list[Verdict], block: Profile | None) -> None:
+def _follow(state: State, verdicts: list[Verdict], block: Profile | None, reference: Reference) -> None:
     """Feed the drift estimators, once per block."""
     if block is None:
         return
-    for stream, value in _streams(verdicts, block).items():
+    values = _streams(verdicts, block) | kernel_streams(state.newma, block, reference)
+    for stream, value in values.items():
         for name in ESTIMATORS:
             state.drift.setdefault(f"{stream}/{name}", DriftEstimator(name)).update(value)
 

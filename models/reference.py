@@ -14,6 +14,7 @@ from models.descriptors.paths import items_at
 from models.domains import Domain, domains
 from models.quality import Calibration
 from models.quantities import converted, number_of
+from models.random_features import KernelReference, compiled
 from models.units import DAY_US, duration_us
 
 # Reference grid of a numeric feature nobody described: powers of sixteen on both sides of zero.
@@ -66,6 +67,7 @@ class EmbeddingReference(msgspec.Struct, frozen=True):
     shares: tuple[float, ...]
     # Per predicted class: its share, and the shares of its distances over the same bins.
     classes: dict[str, tuple[float, tuple[float, ...]]] = {}
+    kernel: KernelReference | None = None
 
 
 class ModelFile(msgspec.Struct, frozen=True):
@@ -299,7 +301,10 @@ def _embedding(section: Mapping[str, Any]) -> EmbeddingReference:
                 f"distance_quantiles make {len(shares)}"
             )
         classes[str(label)] = (float(known.get("share", 0.0)), distances)
-    return EmbeddingReference(mean=mean, sd=sd, n=int(section.get("n", 0)), edges=edges, shares=shares, classes=classes)
+    return EmbeddingReference(
+        mean=mean, sd=sd, n=int(section.get("n", 0)), edges=edges, shares=shares, classes=classes,
+        kernel=compiled(path, section),
+    )  # fmt: skip
 
 
 def _file(section: Mapping[str, Any]) -> ModelFile | None:
