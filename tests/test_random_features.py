@@ -11,8 +11,10 @@ from onnx import TensorProto, helper
 
 from benchmarks.fused_projection import fused
 from infra.demo.images import load
+from infra.recording import Sample
+from infra.replay import Engine, Step
 from models.checks.kernel_shift import contributions, support_of
-from models.columns import Categories, Embedded
+from models.columns import Categories, Embedded, Subject
 from models.describing_columns import Embeddings
 from models.describing_embedding import embedding_profile
 from models.embedder import Embedder
@@ -20,7 +22,12 @@ from models.profile import MAX_GROUPS, Profile, standardised
 from models.profile_kernel import CLASS, SEGMENT, kernel_sums, parts
 from models.random_features import NEAR, KernelReference, Projection, drawn, prepared
 from models.reference import EmbeddingReference, Reference, compile_reference
+from streams.batches import Stamped
 from streams.descriptor_files import load_reference
+from streams.embedded import embedded_batch, recomputed
+from streams.records import decode_input, time_us
+from streams.settings import Settings
+from streams.topics import INPUTS
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "digits"
 SEGMENTS = tuple(f'{{"camera":"{i}"}}' for i in range(40))
@@ -28,7 +35,7 @@ SEGMENTS = tuple(f'{{"camera":"{i}"}}' for i in range(40))
 
 def described(embedding: NDArray[np.float32], predicted: Categories, weight: Any = None) -> Reference:
     section = embedding_profile(Embeddings(embedding, predicted, weight))
-    trees = {
+    trees: dict[str, dict[str, Any]] = {
         "trained_model": {"model_name": "m", "model_version": "1"},
         "training_data": {"bestbefore": {"embedding": section}},
     }
@@ -246,9 +253,42 @@ def test_a_kernel_that_cannot_be_used_is_refused_by_name(change: dict[str, Any],
     rng = np.random.default_rng(7)
     section = embedding_profile(Embeddings(rng.normal(size=(50, 3)).astype(np.float32), classes_of(50, rng)))
     section["kernel"] |= change
-    trees = {
+    trees: dict[str, dict[str, Any]] = {
         "trained_model": {"model_name": "m", "model_version": "1"},
         "training_data": {"bestbefore": {"embedding": section}},
     }
     with pytest.raises(ValueError, match=told):
         compile_reference(trees)
+
+
+# ---- live and replay ----
+
+
+def test_replay_adds_the_bits_that_the_worker_adds() -> None:
+    """Sampled inputs in batches of seven live, and of other sizes in a replay; each with the segment of its camera."""
+    known = load_reference(EXAMPLE / "descriptors")
+    images = load().held_out.images[:60, None]
+    samples = []
+    for i, image in enumerate(images):
+        camera = f'{{"camera":"{i % 2}"}}'.encode()
+        head = {"inference_id": f"i-{i}".encode(), "model": b"digits", "version": b"1", "dtype": b"float32",
+                "time": b"2026-11-20T10:00:00Z", "shape": b"[1, 16, 16]", "segment": camera}  # fmt: skip
+        samples.append(Sample(decode_input(list(head.items())), image.tobytes()))
+    file = known.file
+    assert file is not None
+    embedder = Embedder.load(Path(file.path).read_bytes(), sha256=file.sha256, embedding="embedding", scores="scores")
+    live: dict[Subject, Profile] = {}
+    for start in range(0, 60, 7):
+        part = [Stamped(start + k, 0, sample.meta) for k, sample in enumerate(samples[start : start + 7])]
+        found = recomputed(embedder, images[start : start + 7])
+        for subject, columns, _ in embedded_batch(part, found, start + 6, lambda *_: known).groups:
+            live.setdefault(subject, Profile()).add(columns, known)
+    engine = Engine([known], Settings(embed_batch=32), set())
+    for sample in samples:
+        engine.take(Step(time_us(sample.meta.time), INPUTS, sample))
+    engine._embed()
+    again = {key.subject: window.profile for key, window in engine._books[INPUTS]._windows.items()}
+    assert {s: p.encode()["sums"] for s, p in again.items()} == {s: p.encode()["sums"] for s, p in live.items()}
+    everything = live[Subject("digits", "1")]
+    assert {name for name in everything.sums if name.startswith(SEGMENT)} == {f"{SEGMENT}{SEGMENTS[i]}" for i in (0, 1)}
+    assert not any(name.startswith(SEGMENT) for name in live[Subject("digits", "1", SEGMENTS[0])].sums)
