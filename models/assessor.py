@@ -24,13 +24,14 @@ from models.drift import ESTIMATORS, DriftEstimator, DriftState
 from models.evidence import Evidence, readings, remember
 from models.forecast import Passage, current_quality, filter_quality, first_passage
 from models.inspection import Inspection
-from models.kernel_streams import kernel_streams, support_fields
+from models.kernel_streams import kernel_streams, remember_usual, support_fields
 from models.newma import Newma, NewmaState
 from models.notes import Note, digits, note_id, rounded
 from models.policy import PolicyState, Trigger, decide, forecast_fields, rfc3339, terms_of
 from models.profile import UNIT, WEIGHT, Profile
 from models.quality import Estimate
 from models.reference import Reference
+from models.usual_segments import Usual, UsualState
 from models.watch import Open, causes_of, watch
 from models.window_book import NEVER
 
@@ -61,6 +62,7 @@ class Saved(msgspec.Struct):
     policy: PolicyState | None = None
     memory: Memory = {}
     newma: NewmaState | None = None
+    usual: UsualState | None = None
 
 
 @dataclass(slots=True)
@@ -76,13 +78,14 @@ class State:
     policy: PolicyState = field(default_factory=PolicyState)
     memory: Memory = field(default_factory=dict)
     newma: Newma = field(default_factory=Newma)
+    usual: Usual = field(default_factory=Usual)
 
     def encode(self) -> bytes:
         """The state as msgpack, without pickle."""
         saved = Saved(
             FORMAT, self.assembly, self.ring, self.block.pack() if self.block else None, self.block_start,
             {name: estimator.state for name, estimator in self.drift.items()}, self.open, self.policy,
-            self.memory, self.newma.state,
+            self.memory, self.newma.state, self.usual.state,
         )  # fmt: skip
         return msgspec.msgpack.encode(saved)
 
@@ -96,6 +99,7 @@ class State:
             saved.assembly, saved.ring, Profile.unpack(saved.block) if saved.block else None, saved.block_start,
             {name: DriftEstimator.from_state(state) for name, state in saved.drift.items()},
             saved.open, saved.policy or PolicyState(), saved.memory, Newma.from_state(saved.newma),
+            Usual.from_state(saved.usual),
         )  # fmt: skip
 
 
@@ -139,7 +143,7 @@ def _window(
     seen = Observed(
         reference=reference, subject=subject, window=tick.profile, block=block, start_us=tick.start, end_us=end,
         block_start_us=state.block_start, estimate=estimate, inspection=inspection, ring=state.ring,
-        memory=state.memory, passage=passage, causes=causes_of(state.open), labels=_labels(tick),
+        memory=state.memory, passage=passage, causes=causes_of(state.open), labels=_labels(tick), usual=state.usual,
     )  # fmt: skip
     verdicts = live(seen)
     _follow(state, verdicts, block, reference)
@@ -242,6 +246,7 @@ def _follow(state: State, verdicts: list[Verdict], block: Profile | None, refere
     """Feed the drift estimators, once per block."""
     if block is None:
         return
+    remember_usual(state.usual, verdicts, block, reference)
     values = _streams(verdicts, block) | kernel_streams(state.newma, block, reference)
     for stream, value in values.items():
         for name in ESTIMATORS:
