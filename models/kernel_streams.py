@@ -45,7 +45,8 @@ def support_fields(reference: Reference, window: Profile) -> dict[str, Any]:
     known = reference.embedding.kernel if reference.embedding is not None else None
     found = support_of(known, window) if known is not None else None
     if found is None:
-        reason = "no sampled inputs in this window" if known is not None else "no reference of random features"
+        declared = known is not None and known.support is not None
+        reason = "no sampled inputs in this window" if declared else "the reference has no support of embeddings"
         return {"share": None, "low": None, "high": None, "expected": SUPPORTED, "n": 0, "reason": reason}
     return {
         "share": rounded(found.share), "low": rounded(found.low), "high": rounded(found.high), "expected": SUPPORTED,

@@ -95,9 +95,9 @@ def _unknown(known: KernelReference, block: Profile, whole: KernelSums) -> float
 
 
 def support_of(known: KernelReference, block: Profile) -> Support | None:
-    """The support share of a block; None without inputs."""
+    """The support share of a block; None without inputs, or without a limit."""
     whole = kernel_sums(block, known.features)
-    if whole is None:
+    if whole is None or known.support is None:
         return None
     share = min(block.counts.get(SUPPORTED, 0) / WEIGHT / whole.weight, 1.0)
     low, high = wilson(share, whole.n)
