@@ -93,6 +93,7 @@ class Reference(msgspec.Struct, frozen=True):
     threshold: float | None = None
     cost_retrain: float = 1.0
     cost_degraded_per_day: float = 1.0
+    retrain_every_us: int | None = None  # the calendar by which it would be retrained
     minimum_n: int = 50
     owner: str = ""
     numeric: dict[str, NumericFeature] = {}
@@ -139,6 +140,7 @@ def compile_reference(descriptors: Mapping[str, Mapping[str, Any]], digest: str 
         threshold=_fraction(metric.get("threshold")) if _metric_name(metric) == "accuracy" else None,
         cost_retrain=float(system.get("cost_retrain", 1.0)),
         cost_degraded_per_day=float(system.get("cost_degraded_per_day", 1.0)),
+        retrain_every_us=_duration(system, "retrain_every", 0) or None,
         minimum_n=int(_own(descriptors, "trained_model").get("minimum_n", 50)),
         owner=str(system.get("owner", "")),
         numeric={k: _numeric(k, features.get(k, {}), domain) for k, domain in fields.items() if domain.kind in NUMBERS},

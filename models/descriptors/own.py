@@ -85,6 +85,7 @@ class SystemContextOwn(Own, kw_only=True):
     window: Duration | None = None
     lateness: Duration | None = None
     lead_time: Duration | None = None
+    retrain_every: Duration | None = None
     season: Duration | None = None
     cost_retrain: Amount | None = None
     cost_degraded_per_day: Amount | None = None
