@@ -22,9 +22,11 @@ from models.checks.verdict import Verdict
 from models.columns import Subject
 from models.drift import ESTIMATORS, DriftEstimator, DriftState
 from models.evidence import Evidence, readings, remember
-from models.forecast import Passage, current_quality, filter_quality, first_passage
+from models.forecast import Passage, current_quality, filter_quality
+from models.forecast_history import History, followed, noted
 from models.inspection import Inspection
 from models.notes import Note, digits, note_id, rounded
+from models.outlook import Outlook, forecast, told
 from models.policy import PolicyState, Trigger, decide, forecast_fields, rfc3339, terms_of
 from models.profile import UNIT, WEIGHT, Profile
 from models.quality import Estimate
@@ -58,6 +60,8 @@ class Saved(msgspec.Struct):
     open: dict[str, Open] = {}
     policy: PolicyState | None = None
     memory: Memory = {}
+    outlook: Outlook | None = None
+    history: History = History()
 
 
 @dataclass(slots=True)
@@ -72,13 +76,15 @@ class State:
     open: dict[str, Open] = field(default_factory=dict)
     policy: PolicyState = field(default_factory=PolicyState)
     memory: Memory = field(default_factory=dict)
+    outlook: Outlook = field(default_factory=Outlook)
+    history: History = field(default_factory=History)
 
     def encode(self) -> bytes:
         """The state as msgpack, without pickle."""
         saved = Saved(
             FORMAT, self.assembly, self.ring, self.block.pack() if self.block else None, self.block_start,
             {name: estimator.state for name, estimator in self.drift.items()}, self.open, self.policy,
-            self.memory,
+            self.memory, self.outlook, self.history,
         )  # fmt: skip
         return msgspec.msgpack.encode(saved)
 
@@ -92,6 +98,7 @@ class State:
             saved.assembly, saved.ring, Profile.unpack(saved.block) if saved.block else None, saved.block_start,
             {name: DriftEstimator.from_state(state) for name, state in saved.drift.items()},
             saved.open, saved.policy or PolicyState(), saved.memory,
+            saved.outlook or Outlook(), saved.history,
         )  # fmt: skip
 
 
@@ -113,6 +120,7 @@ def assess(
     for tick in state.assembly.complete(silence=missed):
         for start, profile in tick.revisions:
             remember(state.ring, start, profile)
+            state.outlook.touched(start)
         if tick.profile is None:
             continue
         if not subject.version:
@@ -130,7 +138,7 @@ def _window(
     assert tick.profile is not None  # noqa: S101 -- for the type checker
     end = tick.start + reference.window_us
     evidence = remember(state.ring, tick.start, tick.profile)
-    estimate, passage = _forecast(state, subject, reference, tick.start)
+    estimate, passage, words = _forecast(state, subject, reference, tick.start)
     block = _joined(state, reference, tick)
     seen = Observed(
         reference=reference, subject=subject, window=tick.profile, block=block, start_us=tick.start, end_us=end,
@@ -143,8 +151,8 @@ def _window(
     trigger = _decision(state, seen)
     if trigger is not None:
         notes.append(_trigger_note(subject, trigger, tick.start, end))
-    forecast = _forecast_fields(reference, passage, end)
-    body = _status(state, subject, reference, tick.start, evidence, estimate, forecast, verdicts)
+    fields = {**_forecast_fields(reference, passage, end), **words}
+    body = _status(state, subject, reference, tick.start, evidence, estimate, fields, verdicts)
     notes.append(
         Note(
             id=note_id(subject, tick.start, "status"),
@@ -177,10 +185,13 @@ def _fleet(state: State, subject: Subject, reference: Reference, tick: Tick) -> 
 # -- quality, forecast, decision -----------------------------------------------------------------------------
 
 
-def _forecast(state: State, subject: Subject, reference: Reference, start: int) -> tuple[Estimate, Passage | None]:
+def _forecast(
+    state: State, subject: Subject, reference: Reference, start: int
+) -> tuple[Estimate, Passage | None, dict[str, Any]]:
+    """The quality now, the forecast, and the words that go with it."""
     if not reference.registered:
         reason = f"no descriptor is registered for {subject.model} {subject.version}; run `bestbefore register DIR`"
-        return Estimate(basis="none", reason=reason), None
+        return Estimate(basis="none", reason=reason), None, {}
     known = [e for e in state.ring if e.start <= start]
     filtered = filter_quality(readings(known, reference))
     estimate = current_quality(filtered)
@@ -188,10 +199,14 @@ def _forecast(state: State, subject: Subject, reference: Reference, start: int) 
         own = known[-1].label_free(reference) if known else estimate
         estimate = msgspec.structs.replace(estimate, reason=own.reason or estimate.reason)
     if reference.threshold is None:
-        return estimate, Passage(threshold=0.0, reason=without_threshold(reference))
+        return estimate, Passage(threshold=0.0, reason=without_threshold(reference)), {}
     seed = zlib.crc32("\x00".join((*subject, str(start))).encode())
-    lead = reference.lead_time_us / reference.window_us
-    return estimate, first_passage(filtered, reference.threshold, lead=lead, seed=seed)
+    found = forecast(state.outlook, known, reference, state.history.calibration, filtered, seed)
+    if not subject.segment and found.features:
+        window = start // reference.window_us
+        state.history = followed(state.history, window, estimate, reference.threshold)
+        state.history = noted(state.history, window, found.passage, found.features)
+    return estimate, found.passage, told(found, reference, state.history.series)
 
 
 def _decision(state: State, seen: Observed) -> Trigger | None:
