@@ -64,6 +64,7 @@ class Pool:
     """All held-out images under one family of corruptions, at every severity, with what the model says of them."""
 
     def __init__(self, family: str, model: Embedder) -> None:
+        self.family = family
         held_out = load().held_out
         blocks = [_corrupted(held_out.images, family, float(s)) for s in SEVERITIES]
         answers = [model.outputs(block[:, None])[0] for block in blocks]
@@ -139,7 +140,9 @@ def steps(decay: Decay, pool: Pool, threshold: float, seed: int) -> Iterator[tup
             *(_sample(ids[i], int(times[i]), pool.images[level[i], image[i]]) for i in chosen),
         ]
         end = START_US + (day + 1) * DAY_US
-        found += [step for step in due if step.time < end]
+        now = sorted((step for step in due if step.time < end), key=lambda step: step.time)
+        if now:  # labels of a day together: the engine closes no window between them
+            found.append(Step(now[-1].time, LABELS, [step.rows for step in now]))
         due = [step for step in due if step.time >= end]
         yield day, sorted(found, key=lambda step: step.time)
 

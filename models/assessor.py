@@ -102,9 +102,13 @@ class State:
         )  # fmt: skip
 
 
-def fresh(reference: Reference, sources: Iterable[str] = ()) -> State:
-    """The state of a subject nothing is known about yet; `sources` are waited for from the start."""
-    return State(Assembly(reference.window_us, dict.fromkeys(sources, NEVER)))
+def fresh(reference: Reference, sources: Iterable[str] = (), history: History | None = None) -> State:
+    """The state of a subject nothing is known about yet; `sources` are waited for from the start.
+
+    `history` is what the forecasts of earlier versions of the model taught, see `models.forecast_history.inherited`.
+    """
+    assembly = Assembly(reference.window_us, dict.fromkeys(sources, NEVER))
+    return State(assembly, history=History() if history is None else history)
 
 
 def assess(

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 import msgspec
 import numpy as np
 
+from models.columns import Subject
 from models.conformal import ENOUGH, Levels
 from models.forecast import Passage
 from models.own_history import Calibration, Resolved, learn
@@ -117,6 +118,12 @@ def outcomes(history: History, until: int | None = None) -> list[Outcome]:
     if crossed is None and history.below_since is not None:
         end = min(end, history.below_since - 1)
     return [_outcome(made, crossed, end) for made in history.made if made.window < end or crossed is not None]
+
+
+def is_family(other: Subject, subject: Subject) -> bool:
+    """Whether `subject`, all traffic of a version, may inherit from `other`: the same of another version."""
+    same = other.model == subject.model and other.version != subject.version
+    return same and bool(other.version and subject.version) and not other.segment and not subject.segment
 
 
 def inherited(families: Mapping[str, History], until: int | None = None) -> History:
