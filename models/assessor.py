@@ -95,10 +95,21 @@ class State:
     def encode(self) -> bytes:
         """The state as msgpack, without pickle."""
         saved = Saved(
-            FORMAT, self.assembly, self.ring, self.block.pack() if self.block else None, self.block_start,
-            {name: estimator.state for name, estimator in self.drift.items()}, self.open, self.policy,
-            self.memory, self.newma.state, self.life, self.outlook, self.history, self.usual.state,
-        )  # fmt: skip
+            version=FORMAT,
+            assembly=self.assembly,
+            ring=self.ring,
+            block=self.block.pack() if self.block else None,
+            block_start=self.block_start,
+            drift={name: estimator.state for name, estimator in self.drift.items()},
+            open=self.open,
+            policy=self.policy,
+            memory=self.memory,
+            newma=self.newma.state,
+            usual=self.usual.state,
+            life=self.life,
+            outlook=self.outlook,
+            history=self.history,
+        )
         return msgspec.msgpack.encode(saved)
 
     @classmethod
@@ -108,11 +119,20 @@ class State:
         if saved.version > FORMAT:
             raise ValueError(f"estimator state has format {saved.version}, this version reads up to {FORMAT}: upgrade")
         return cls(
-            saved.assembly, saved.ring, Profile.unpack(saved.block) if saved.block else None, saved.block_start,
-            {name: DriftEstimator.from_state(state) for name, state in saved.drift.items()},
-            saved.open, saved.policy or PolicyState(), saved.memory, Newma.from_state(saved.newma),
-            saved.life or Life(), saved.outlook or Outlook(), saved.history, Usual.from_state(saved.usual),
-        )  # fmt: skip
+            assembly=saved.assembly,
+            ring=saved.ring,
+            block=Profile.unpack(saved.block) if saved.block else None,
+            block_start=saved.block_start,
+            drift={name: DriftEstimator.from_state(state) for name, state in saved.drift.items()},
+            open=saved.open,
+            policy=saved.policy or PolicyState(),
+            memory=saved.memory,
+            newma=Newma.from_state(saved.newma),
+            usual=Usual.from_state(saved.usual),
+            life=saved.life or Life(),
+            outlook=saved.outlook or Outlook(),
+            history=saved.history,
+        )
 
     def renew(self) -> None:
         """Forget what was estimated of the version before its present life; what is not KEPT begins anew."""
