@@ -51,12 +51,12 @@ class Outlook(msgspec.Struct, kw_only=True):
 
 
 class Forecast(NamedTuple):
-    """A forecast, the words that go with it, and what it was made of (empty for the baselines)."""
+    """A forecast, the words that go with it, and who made it (None: a baseline)."""
 
     passage: Passage
     levels: str
     season: str | None = None
-    features: tuple[float, ...] = ()
+    made_by: Forecaster | None = None
 
 
 def forecast(
@@ -80,7 +80,7 @@ def forecast(
         return Forecast(found, BASELINE)
     newest = _newest(outlook, ring, reference)
     told = newest.passage(lead=lead, calibration=calibration)
-    return Forecast(told, calibration.word, _season_word(outlook, reference), newest.features)
+    return Forecast(told, calibration.word, _season_word(outlook, reference), newest)
 
 
 def told(found: Forecast, reference: Reference, resolved: int) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class Board:
         last = self._status[-1]
         return (
             f"  day {len(self._status):3d}  quality {show.interval(last['quality'])}  "
-            f"truth {self._truth[len(self._status) - 1]:.3f}  best before {show.best_before(last['forecast'])}  "
+            f"truth {self._truth[len(self._status) - 1]:.3f}  {show.best_before(last['forecast'])}  "
             f"open mismatches {len(last['open_mismatches'])}  triggers {len(self._triggers)}"
         )
 
@@ -104,6 +104,7 @@ class Board:
         table.add_row("quality", f"{show.interval(last['quality'])} from {last['quality']['basis']}  {self._sparks()}")
         table.add_row("truth", f"{self._truth[number]:.3f}, hidden from the pipeline; threshold {self._threshold}")
         table.add_row("best before", show.best_before(last["forecast"]))
+        table.add_row("", Text(last["forecast"].get("levels") or "", style="dim"))
         probability = last["forecast"].get("probability_within_lead_time")
         told = "unknown" if probability is None else f"{probability:.0%}"
         table.add_row("below within lead time", told)
