@@ -208,7 +208,8 @@ def _forecast(
     found = forecast(state.outlook, known, reference, state.history.calibration, filtered, seed)
     if not subject.segment and found.made_by is not None:
         window = start // reference.window_us
-        state.history = followed(state.history, window, estimate, reference.threshold)
+        if known[-1].n:  # whoever serves nobody is not watched
+            state.history = followed(state.history, window, estimate, reference.threshold)
         if due(state.history, window, found.passage):
             state.history = noted(state.history, window, found.passage, found.made_by.features)
     return estimate, found.passage, told(found, reference, state.history.series)
