@@ -1,6 +1,7 @@
 """What became of forecasts, by what is known of the quality, and what new versions inherit."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -134,7 +135,12 @@ def test_a_replay_hands_on_what_the_version_before_was_told(tmp_path: Path) -> N
     scores = np.tile(np.array([[0.95, 0.05]], dtype=np.float32), (60, 1))
     for hour in range(40):
         time = START + hour * HOUR + np.arange(60)
-        columns = {"id": [f"{hour}-{i}" for i in range(60)], "time": time, "model": Repeated("loan"), "scores": scores}
+        columns: dict[str, Any] = {
+            "id": [f"{hour}-{i}" for i in range(60)],
+            "time": time,
+            "model": Repeated("loan"),
+            "scores": scores,
+        }
         frame = encode_frame({**columns, "version": Repeated("7" if hour < 30 else "8")}, classes=("yes", "no"))
         with pa.ipc.open_stream(pa.py_buffer(frame)) as reader:
             engine.take(Step(int(time[0]), INFERENCE, next(iter(reader))))
