@@ -349,8 +349,8 @@ def cost() -> None:
             told = forecast(outlook, ring, chosen, Calibration(), filtered, number)
             times[name].append(time.process_time() - started)
     print(f"CPU time a window, median (90th percentile) of the last 100; the last forecast is {told.passage.good_for}")
-    for name, seen in times.items():
-        print(f"{name:30s} {1e6 * np.median(seen[-100:]):6.0f} us ({1e6 * np.percentile(seen[-100:], 90):.0f})")
+    for label, seen in times.items():
+        print(f"{label:30s} {1e6 * np.median(seen[-100:]):6.0f} us ({1e6 * np.percentile(seen[-100:], 90):.0f})")
 
 
 TABLES: dict[str, Callable[[], None]] = {
