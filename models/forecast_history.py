@@ -113,6 +113,11 @@ def followed(history: History, window: int, estimate: Estimate, threshold: float
     return msgspec.structs.replace(history, last=window, below_since=since, crossed=crossed)
 
 
+def again(history: History) -> History:
+    """The history of a version that is deployed once more: what earlier versions taught, and none of its own."""
+    return History(records=history.records, versions=history.versions, series=history.series, learnt=history.learnt)
+
+
 def outcomes(history: History, until: int | None = None) -> list[Outcome]:
     """What became of the forecasts of this version, by what was known up to the window `until` (None: all)."""
     last = -1 if history.last is None else history.last
@@ -138,9 +143,7 @@ def inherited(families: Mapping[str, History], until: int | None = None) -> Hist
         return History()
     line = max(sorted(families), key=lambda version: (families[version].series, _age(families[version])))
     ancestor = families[line]
-    found = History(
-        records=ancestor.records, versions=ancestor.versions, series=ancestor.series, learnt=ancestor.learnt
-    )
+    found = again(ancestor)
     for version in sorted(families.keys() - set(found.versions), key=lambda v: (_age(families[v]), v)):
         found = _ended(found, version, outcomes(families[version], until))
     return found
