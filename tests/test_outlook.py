@@ -97,6 +97,13 @@ def test_another_threshold_or_window_starts_from_the_ring_again() -> None:
     assert told(outlook, known, higher).passage == told(Outlook(), known, higher).passage
     longer = msgspec.structs.replace(higher, window_us=2 * HOUR)
     assert told(outlook, known, longer).passage == told(Outlook(), known, longer).passage
+    outlook.touched(known[0].start)
+    told(outlook, known, msgspec.structs.replace(longer, forecaster="kalman"))
+    assert told(outlook, known, longer).passage == told(Outlook(), known, longer).passage
+    assert outlook.open == OPEN, "labels that came while nothing was forecast say nothing of the delay"
+    weekly = msgspec.structs.replace(REFERENCE, season_us=7 * HOUR)
+    told(outlook, known, weekly)
+    assert told(outlook, known).passage == told(Outlook(), known).passage
 
 
 def test_a_declared_season_is_learnt_and_taken_out() -> None:
