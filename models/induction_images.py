@@ -114,11 +114,11 @@ def _contrast(x: Images, gain: float, _: Rng) -> Images:
 
 
 def _bright(x: Images, amount: float, _: Rng) -> Images:
-    return x + amount
+    return np.asarray(x + amount)
 
 
 def _dark(x: Images, amount: float, _: Rng) -> Images:
-    return x - amount
+    return np.asarray(x - amount)
 
 
 def _gamma(x: Images, power: float, _: Rng) -> Images:
