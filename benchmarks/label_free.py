@@ -14,7 +14,7 @@ al. 2023, arXiv:2302.01094) with the entropy of predicted classes in a random fo
 import sys
 import time
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,8 +25,9 @@ from benchmarks.label_free_worlds import Tested, Window, reference, tested
 from models import alien_images, induction, induction_images, window_sums
 from models.alien_images import ALIENS
 from models.event_features import EventReference, freeze
-from models.induced_quality import InducedQuality, register
+from models.induced_quality import InducedQuality
 from models.induction import Induced, Windows
+from models.registrar import Registrar
 
 Floats = NDArray[np.float64]
 ROWS = [f"{world} {n}" for world in ("dev", "held", "clean") for n in (500, 50, 200, 1000, "mix")]
@@ -51,6 +52,7 @@ class Study:
     def __init__(self, seed: int) -> None:
         self.seed, self.tested = seed, tested(seed)
         self.reference, self.windows, self.contents = _registered(self.tested, seed)
+        self.registrar = Registrar(self.windows)
         worlds = self.tested.worlds
         self.observed = {
             name: [induction.observe(self.reference, c.answers, c.families) for c in found]
@@ -93,7 +95,7 @@ class Study:
         key = (without, alien)
         if getattr(self, "_key", None) != key:
             aliens = _without(self.contents, alien)
-            quality = register(self.reference, self.windows, aliens, without=without)
+            quality = InducedQuality(self.reference, *self.registrar.parts(aliens, without))
             self._key, self._latest = key, (quality, Peers(self.windows, without))
         return self._latest
 
@@ -150,13 +152,13 @@ def _line(name: str, pieces: list[Found]) -> str:
     worst, which = min((float(hit[family == f].mean()), str(f)) for f in np.unique(family))
     return (
         f"{name:10s} {len(truth):5d} {mae['ours']:6.2f} {_spread(np.abs(error['ours']), models)} {said:6.2f} "
-        f"{mae['forest']:7.2f} {mae['atc']:6.1f} {mae['doc']:6.1f} {mae['constant']:6.1f} {error['ours'].mean():+6.1f} | "
-        f"{hit.mean():5.1f} {_spread(hit, models)} {worst:4.0f} {which:9s} {100 * np.median(high - low):5.0f} "
+        f"{mae['forest']:7.2f} {mae['atc']:6.1f} {mae['doc']:6.1f} {mae['constant']:6.1f} {error['ours'].mean():+6.1f} "
+        f"| {hit.mean():5.1f} {_spread(hit, models)} {worst:4.0f} {which:9s} {100 * np.median(high - low):5.0f} "
         f"{100 * unknown.mean():7.1f} {_spread(100.0 * unknown, models)}"
     )
 
 
-def _spread(values: Floats, models: NDArray[np.int64]) -> str:
+def _spread(values: NDArray[Any], models: NDArray[np.int64]) -> str:
     """Standard error of the mean over models."""
     each = [values[models == m].mean() for m in np.unique(models)]
     return "        " if len(each) < 2 else f"+- {np.std(each, ddof=1) / np.sqrt(len(each)):5.2f}"

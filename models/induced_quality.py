@@ -37,20 +37,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models import family_interval, kernel_ridge, packing, unlike, window_sums
+from models import packing, window_sums
 from models.columns import Floats, Ints
 from models.error_tables import ErrorTables
 from models.event_features import Answers, EventReference, freeze
 from models.family_interval import ENOUGH, FamilyInterval, Reading
 from models.fixed_point import WEIGHT
-from models.induction import ALIEN_DRAWS, PAIRS, SIZES, Induce, Windows, conditions, draw, inducer, run, window_inputs
-from models.induction import error_tables as tables_of
+from models.induction import ALIEN_DRAWS, PAIRS, SIZES, Induce, conditions, draw, inducer, run
 from models.kernel_ridge import KernelRidge
 from models.quality import Estimate
+from models.registrar import Registrar
 from models.unlike import Unlike
-from models.window_sums import Means
 
-__all__ = ["WEIGHT", "Answers", "InducedQuality", "fit", "inducer", "partial", "register"]
+__all__ = ["WEIGHT", "Answers", "InducedQuality", "fit", "inducer", "partial"]
 
 KIND, VERSION = "estimator of quality", 1
 STRANGE = {
@@ -203,48 +202,5 @@ def fit(
     reference = freeze(train, held_out, rng)
     windows = draw(run(reference, induce, conditions(families, rng, pairs), rng), rng)
     contents = run(reference, induce, [((name, 0),) for name in aliens], rng)
-    return register(reference, windows, draw(contents, rng, times=ALIEN_DRAWS) if contents else None, model=model)
-
-
-def register(
-    reference: EventReference,
-    windows: Windows,
-    aliens: Windows | None = None,
-    *,
-    without: frozenset[str] = frozenset(),
-    model: str = "",
-) -> InducedQuality:
-    """The estimator from windows of induced drift and of alien contents, as if the families `without` were unknown."""
-    readings, truths, codes, odd, alien = [], [], [], [], []
-    for code, family in enumerate(sorted(set(windows.families) - without)):
-        out = without | {family}
-        one, inputs, means = _regression(windows, aliens, out)
-        held = windows.holding(frozenset({family})) & ~windows.holding(without)
-        share, distance = one.ridge(inputs[held])
-        readings.append(Reading(share, distance, windows.n[held], window_sums.unevenness(means)[held]))
-        truths.append(windows.truth[held])
-        codes.append(np.full(len(share), code))
-        odd.append(one.unlike.odd(means.residual[held]))
-        alien.append(one.unlike.alien(inputs[held]))
-    found, _, _ = _regression(windows, aliens, without)
-    joined = Reading(*(np.concatenate(parts) for parts in zip(*readings, strict=True)))
-    of = np.concatenate(codes)
-    interval = family_interval.fit(joined, np.concatenate(truths), of)
-    limited = found.unlike.limited(np.concatenate(odd), np.concatenate(alien), 1 / np.bincount(of)[of])
-    return InducedQuality(reference, found.tables, found.ridge, interval, limited, model)
-
-
-class _Fitted(NamedTuple):
-    tables: ErrorTables
-    ridge: KernelRidge
-    unlike: Unlike
-
-
-def _regression(windows: Windows, aliens: Windows | None, without: frozenset[str]) -> tuple[_Fitted, Floats, Means]:
-    """All that is fitted to the windows that hold none of these families; regressors and means of all windows."""
-    tables = tables_of(windows.induced, without)
-    inputs, means = window_inputs(windows, tables)
-    seen = ~windows.holding(without)
-    foreign = window_inputs(aliens, tables)[0] if aliens is not None else inputs[:0]
-    ridge = kernel_ridge.fit(inputs[seen], windows.truth[seen])
-    return _Fitted(tables, ridge, unlike.fit(inputs[seen], means.residual[seen], foreign)), inputs, means
+    foreign = draw(contents, rng, times=ALIEN_DRAWS) if contents else None
+    return InducedQuality(reference, *Registrar(windows).parts(foreign), model)

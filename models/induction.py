@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from models import window_sums
 from models.columns import Floats, Ints
 from models.error_tables import ErrorTables
-from models.error_tables import fit as fit_tables
 from models.event_features import Answers, EventReference
 from models.window_sums import Means
 
@@ -135,13 +134,6 @@ def _pick(labels: Ints, classes: int, size: int, rng: np.random.Generator) -> In
     if not weight.sum() > 0:
         return rng.choice(len(labels), size)
     return rng.choice(len(labels), size, p=weight / weight.sum())
-
-
-def error_tables(induced: list[Induced], without: frozenset[str] = frozenset()) -> ErrorTables:
-    """r(x) from every fourth event under the conditions that hold none of the families `without`."""
-    seen = [one for one in induced if not one.families & without]
-    features = np.concatenate([one.features[::4] for one in seen])
-    return fit_tables(features, np.concatenate([one.right[::4] for one in seen]))
 
 
 def window_inputs(windows: Windows, tables: ErrorTables) -> tuple[Floats, Means]:
