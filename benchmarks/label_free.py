@@ -4,9 +4,10 @@
     python -m benchmarks.label_free 0 4        # models with seeds 0 to 3
 
 `dev` rows leave the tested family (and every pair that holds it) out of all that is fitted; `held` rows test families
-that are never induced; `alien` rows are contents that are no drift, each tested by an estimator to which that kind was
-never shown, `stranger` the same where none of its relatives was shown either. MAE and bias in points of accuracy over all windows, also those read "unknown", as for the peers; `said`
-is the MAE where a number is given. An unknown window counts as covered. +- is the standard error over models.
+that are never induced. `alien` rows are contents that are no drift, each tested by an estimator to which that kind was
+never shown, `stranger` the same where none of its relatives was shown either. MAE and bias are in points of accuracy
+over all windows, also those read "unknown", as for the peers; `said` is the MAE where a number is given. An unknown
+window counts as covered. +- is the standard error over models.
 Peers: ATC (Garg et al. 2022, arXiv:2201.04234), DoC (Guillory et al. 2021, arXiv:2107.03315), nuclear norm (Deng et
 al. 2023, arXiv:2302.01094) with the entropy of predicted classes in a random forest, trained on the same windows.
 """
