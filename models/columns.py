@@ -107,6 +107,8 @@ class Inferences(Columns):
     status: Categories | None = None  # classes of status codes: 2xx, 4xx, …
     digest: Categories | None = None  # of the file that served, as the server says
     embedded: NDArray[np.bool_] | None = None  # the event carries the server's embedding
+    propensity: Floats | None = None  # probability that a label is asked for; 0 where none can be
+    asked: NDArray[np.bool_] | None = None  # a label is asked for
 
 
 @dataclass(slots=True, kw_only=True)
@@ -147,4 +149,5 @@ class Outcomes(Columns):
     feedback: NDArray[np.bool_]  # biased evidence, counted apart from audits
     predicted: Categories | None = None  # the label that the model gave
     kept: Floats | None = None  # probability with which the prediction was kept for its label; None: 1
+    asked: NDArray[np.bool_] | None = None  # the label answers a request
     capped: NDArray[np.bool_] | None = None

@@ -41,6 +41,7 @@ class Labelled(NamedTuple):
     feedback: bool
     predicted: str | None = None
     kept: float = 1.0  # probability with which the prediction was kept for its label
+    asked: bool = False  # the label answers a request
 
 
 Temperatures = Callable[[str, str], float]
@@ -142,8 +143,10 @@ def _confidences(scores: NDArray[np.float32] | None, size: int, temperature: flo
 # -- single events -------------------------------------------------------------------------------------------
 
 
-def event_batch(stamped: Sequence[Stamped], describes: Describes = nothing_described) -> Batch:
-    """The batch of single inference events, in offset order; `describes` as for frames.
+def event_batch(
+    stamped: Sequence[Stamped], describes: Describes = nothing_described, asked: tuple[Any, Any] | None = None
+) -> Batch:
+    """The batch of single inference events, in offset order; `describes` as for frames, `asked` as `ask_of_events`.
 
     Only events with the same fields become rows of the same columns: a field that an event does not have must not
     look like a null only because it was decoded together with one that has it.
@@ -159,7 +162,10 @@ def event_batch(stamped: Sequence[Stamped], describes: Describes = nothing_descr
     groups: list[Any] = []
     for (subject, _), where in alike.items():
         index = np.array(where)
-        groups.append((subject, inferences([stamped[i].event for i in where], offset[index], time[index]), index))
+        rows = inferences([stamped[i].event for i in where], offset[index], time[index])
+        if asked is not None:
+            rows.propensity, rows.asked = asked[0][index], asked[1][index]
+        groups.append((subject, rows, index))
     groups += served_of_events([s.event for s in stamped], offset, time, describes)
     return Batch(offset, time, received, groups, int(offset[-1]))
 
@@ -217,6 +223,7 @@ def outcome_batch(joined: Sequence[Labelled], last: int) -> Batch:
             feedback=np.array([j.feedback for j in mine]),
             predicted=encoded([j.predicted for j in mine]),
             kept=np.array([j.kept for j in mine]),
+            asked=np.array([j.asked for j in mine]),
         )
         groups.append((subject, rows, index))
     return Batch(offset, time, np.array([j.received for j in joined], dtype=np.int64), groups, last)
