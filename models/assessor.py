@@ -112,7 +112,7 @@ def assess(
     missed = reference.registered and not subject.segment
     for tick in state.assembly.complete(silence=missed):
         for start, profile in tick.revisions:
-            remember(state.ring, start, profile)
+            remember(state.ring, start, profile, (tick.start - start) // reference.window_us)
         if tick.profile is None:
             continue
         if not subject.version:

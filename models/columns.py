@@ -109,6 +109,7 @@ class Inferences(Columns):
     embedded: NDArray[np.bool_] | None = None  # the event carries the server's embedding
     propensity: Floats | None = None  # probability that a label is asked for; 0 where none can be
     asked: NDArray[np.bool_] | None = None  # a label is asked for
+    step: Ints | None = None  # P(correct) in steps, of those that a label is asked for; -1 without an answer
 
 
 @dataclass(slots=True, kw_only=True)

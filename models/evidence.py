@@ -4,16 +4,17 @@ Late labels belong to the window of their inference, so a record may still grow 
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 
+from models.audits import audit_readings
 from models.distance import effective
 from models.forecast import MEMORY, Reading, reading
 from models.profile import UNIT, WEIGHT, Profile
+from models.profile_audits import ASKED_CELLS, CELLS
 from models.quality import Estimate, audited, label_free
 from models.reference import Reference
-
-AUDIT_BLOCK = 20  # labels that make a reading; fewer are joined with those of the following windows
 
 
 class Evidence(msgspec.Struct):
@@ -41,9 +42,16 @@ class Evidence(msgspec.Struct):
     audit_confident_correct: int = 0
     audit_confidence_squared: int = 0
     audit_expanded: int = 0  # labelled inferences that the audits stand for, those not kept included
+    proxy: int = 0  # P(correct) in steps, weighted, of all predictions, in units of WEIGHT / 128
+    asked: int = 0  # predictions that a label was asked for
+    asked_propensity: int = 0  # sum of the probabilities of being asked for, in units of `label_sampling.STEP`
+    audit_asked: int = 0  # labels that answered a request
+    cells: dict[str, int] = {}  # audits, see `profile_audits`
+    asked_cells: dict[str, int] = {}
+    ages: dict[int, int] = {}  # audits by the window they came in: 2 * (windows after their own) + (1 if right)
 
-    def add(self, profile: Profile) -> None:
-        """Add what a profile of this window says."""
+    def add(self, profile: Profile, age: int = 0) -> None:
+        """Add what a profile of this window says, which became known `age` windows later."""
         counts = profile.counts
         self.n += profile.n
         self.weight += counts.get("weight", 0)
@@ -70,11 +78,29 @@ class Evidence(msgspec.Struct):
             self.audit_confident_correct += int(confident[1])
             self.audit_confidence += int(confident[2])
             self.audit_confidence_squared += int(confident[3])
+        self._add_cells(profile, age)
+
+    def _add_cells(self, profile: Profile, age: int) -> None:
+        counts = profile.counts
+        confidences = profile.histograms.get("confidence")
+        if confidences is not None:
+            self.proxy += sum(n * (2 * i + 1) for i, n in enumerate(confidences.tolist()))
+        self.asked += counts.get("asked.n", 0)
+        self.asked_propensity += counts.get("asked.propensity", 0)
+        self.audit_asked += counts.get("audit.asked", 0)
+        self.cells = _merged(self.cells, profile.categories.get(CELLS, {}))
+        self.asked_cells = _merged(self.asked_cells, profile.categories.get(ASKED_CELLS, {}))
+        right = counts.get("audit.n_correct", 0)
+        came = {2 * age: counts.get("audit.n", 0) - right, 2 * age + 1: right}
+        self.ages = _merged(self.ages, {key: n for key, n in came.items() if n})
 
     def join(self, other: "Evidence") -> "Evidence":
         """Both windows as one block that ends with `other`."""
-        names = self.__struct_fields__[1:]
-        return Evidence(other.start, *(getattr(self, n) + getattr(other, n) for n in names))
+        values: dict[str, Any] = {}
+        for name in self.__struct_fields__[1:]:
+            mine, its = getattr(self, name), getattr(other, name)
+            values[name] = _merged(mine, its) if isinstance(mine, dict) else mine + its
+        return Evidence(other.start, **values)
 
     def label_free(self, reference: Reference) -> Estimate:
         """The estimate from confidences; sampled events weigh 1 / probability.
@@ -102,16 +128,20 @@ class Evidence(msgspec.Struct):
         )
 
 
-def remember(ring: list[Evidence], start: int, profile: Profile) -> Evidence:
-    """Add a profile to the evidence of its window, keeping the last MEMORY windows in order."""
+def _merged(one: dict[Any, int], other: dict[Any, int]) -> dict[Any, int]:
+    return {key: one.get(key, 0) + other.get(key, 0) for key in sorted(one.keys() | other.keys())} if other else one
+
+
+def remember(ring: list[Evidence], start: int, profile: Profile, age: int = 0) -> Evidence:
+    """Add a profile to the evidence of its window, keeping the last MEMORY windows in order; `age` as for `add`."""
     for known in reversed(ring):
         if known.start == start:
-            known.add(profile)
+            known.add(profile, age)
             return known
         if known.start < start:
             break
     fresh = Evidence(start)
-    fresh.add(profile)
+    fresh.add(profile, age)
     ring.append(fresh)
     ring.sort(key=lambda e: e.start)
     del ring[:-MEMORY]
@@ -132,7 +162,7 @@ def readings(ring: Sequence[Evidence], reference: Reference) -> list[Reading]:
     """One reading per window that has something to say, oldest first."""
     length = reference.window_us
     free = {b.start // length: b.label_free(reference) for b in blocks(ring, max(reference.minimum_n, 1), "n")}
-    audits = {b.start // length: b.audited() for b in blocks(ring, AUDIT_BLOCK, "audits")}
+    audits = audit_readings(ring, reference)
     last = {ring[-1].start // length} if ring else set()
     nothing = Estimate(reason="nothing in this window")
     # The filter tells sampling noise from bias by n, so it must see what the weights leave of it.

@@ -204,6 +204,11 @@ def stepped(confidence: Floats) -> Floats:
     return np.asarray((np.clip(np.ceil(confidence * PROXIES) - 1, 0, PROXIES - 1) + 0.5) / PROXIES)
 
 
+def step_of(proxy: Floats) -> NDArray[np.int64]:
+    """Numbers of the steps of `stepped` values; -1 for NaN."""
+    return np.asarray(np.where(np.isnan(proxy), -1, np.nan_to_num(proxy) * PROXIES), dtype=np.int64)
+
+
 def doubt(proxy: Floats) -> Floats:
     """Standard deviation of correctness given P(correct), and its largest value, 1/2, for answers more likely wrong.
 

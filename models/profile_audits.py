@@ -1,11 +1,10 @@
-"""What a profile observes of audits: how many labels were asked for, and what the audited answers were like.
+"""What a profile observes of audits: which labels were asked for, and what the audited answers were like.
 
 Everything about an audited answer that estimates need is kept in cells: right or wrong, its P(correct) in steps, and
 the probability with which its label was asked for. Their counts are integers and bounded, and from them alone any sum
-over audits can be made, one by one in any order.
+over audits can be made, one by one in any order. The same of inferences that labels are asked for tells who is missing.
 """
 
-import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -13,55 +12,62 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.columns import Inferences, Outcomes
-from models.fixed_point import WEIGHT
-from models.label_sampling import PROXIES, STEP, stepped
+from models.label_sampling import PROXIES, STEP, step_of, stepped
 from models.tables import OTHER, Tables
 
-CELLS = "audit.cells"
+CELLS, ASKED_CELLS = "audit.cells", "asked.cells"
 
 
 def add_asked(into: Tables, rows: Inferences) -> None:
     """Live inferences that labels are asked for, and the sum of all probabilities of being asked for."""
-    if rows.propensity is None or rows.asked is None:
+    if rows.propensity is None or rows.asked is None or rows.step is None:
         return
-    p = rows.propensity[rows.asked]
-    into.count("asked.n", len(p))
-    into.count("asked.weight", int(np.rint(WEIGHT / p).sum()))
+    into.count("asked.n", int(rows.asked.sum()))
     into.count("asked.propensity", int(np.rint(rows.propensity / STEP).astype(np.int64).sum()))
+    for step, p in zip(rows.step[rows.asked].tolist(), rows.propensity[rows.asked].tolist(), strict=True):
+        into.category(ASKED_CELLS, _cell(step, p), 1)
 
 
 def add_cells(into: Tables, rows: Outcomes) -> None:
-    """Audited answers by cell."""
+    """Audited answers by cell; those that answer a request apart from others."""
     propensity = np.ones(len(rows)) if rows.weight is None else 1 / rows.weight
     known = np.isfinite(rows.confidence)
-    steps = np.where(known, stepped(np.where(known, rows.confidence, 0.0)) * PROXIES, -1).astype(int)
+    steps = step_of(np.where(known, stepped(np.clip(np.where(known, rows.confidence, 0.0), 0, 1)), np.nan))
     asked = np.zeros(len(rows), bool) if rows.asked is None else rows.asked
     into.count("audit.asked", int(asked.sum()))
-    if asked.any():
-        into.count("audit.asked_weight", int(np.rint(WEIGHT / propensity[asked]).sum()))
-    for right, step, p in zip(rows.correct.tolist(), steps.tolist(), propensity.tolist(), strict=True):
-        into.category(CELLS, f"{int(right)} {step} {p:.9g}", 1)
+    columns = (c.tolist() for c in (asked, rows.correct, steps, propensity))
+    for mine, right, step, p in zip(*columns, strict=True):
+        into.category(CELLS, f"{int(mine)} {int(right)} {_cell(step, p)}", 1)
+
+
+def _cell(step: int, propensity: float) -> str:
+    return f"{step} {propensity:.9g}"
 
 
 class Cells(NamedTuple):
-    """Audits one by one, in no particular order: correctness, P(correct) in steps (0: no answer), propensity."""
+    """Audits one by one, in the order of their cells: correctness (NaN: no label), P(correct) in steps (0 without an
+    answer), propensity, and whether the label was asked for.
+    """
 
     correct: NDArray[np.float64]
     proxy: NDArray[np.float64]
     propensity: NDArray[np.float64]
+    asked: NDArray[np.bool_]
     spilt: int  # audits beyond the number of cells that a profile keeps
 
 
-def cells_of(counts: Mapping[str, int]) -> Cells:
-    """The audits that cells stand for, in the order of the cells' names."""
-    rows = [(*map(float, name.split(" ")), n) for name, n in sorted(counts.items()) if name != OTHER]
-    table = np.array(rows, dtype=float).reshape(-1, 4)
-    n = table[:, 3].astype(int)
-    proxy = np.where(table[:, 1] < 0, 0.0, (table[:, 1] + 0.5) / PROXIES)
-    correct, propensity = np.repeat(table[:, 0], n), np.repeat(table[:, 2], n)
-    return Cells(correct, np.repeat(proxy, n), propensity, counts.get(OTHER, 0))
-
-
-def mean_step(histogram: NDArray[np.int64]) -> float:
-    """Sum of P(correct) in steps over a histogram of confidences with PROXIES bins, in the histogram's weights."""
-    return math.fsum(n * (i + 0.5) / PROXIES for i, n in enumerate(histogram.tolist()))
+def cells_of(audited: Mapping[str, int], asked: Mapping[str, int] | None = None) -> Cells:
+    """The audits that cells stand for; with the cells of what was `asked`, also those whose label has not come."""
+    table = [(*map(float, name.split(" ")), float(n)) for name, n in sorted(audited.items()) if name != OTHER]
+    spilt = audited.get(OTHER, 0)
+    if asked is not None:
+        spilt += asked.get(OTHER, 0)
+        for name, n in sorted(asked.items()):
+            missing = n - sum(audited.get(f"1 {right} {name}", 0) for right in (0, 1))
+            if name != OTHER and missing > 0:
+                table.append((1.0, np.nan, *map(float, name.split(" ")), float(missing)))
+    mine, right, step, p, counts = np.array(table, dtype=float).reshape(-1, 5).T
+    repeats = counts.astype(int)
+    proxy = np.where(step < 0, 0.0, (step + 0.5) / PROXIES)
+    rows = [np.repeat(column, repeats) for column in (right, proxy, p)]
+    return Cells(rows[0], rows[1], rows[2], np.repeat(mine > 0, repeats), spilt)

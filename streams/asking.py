@@ -1,7 +1,7 @@
 """Which of the inferences that come in labels are asked for: by the registered plan and the hash of the id alone."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -9,7 +9,7 @@ from bestbefore_client.sampling import u64
 from numpy.typing import NDArray
 
 from models.columns import Floats, Inferences
-from models.label_sampling import Plan, stepped
+from models.label_sampling import Plan, step_of, stepped
 from models.quality import top_confidence
 from models.reference import Reference
 from streams.event_columns import has_failed, is_live
@@ -19,6 +19,14 @@ from streams.store_rows import Prediction
 
 ReferenceOf = Callable[[str, str], Reference]
 ASKED = "asked"  # where the log of a request stands in the `extra` of a kept prediction
+
+
+class Asked(NamedTuple):
+    """What `Inferences` says of each row: `propensity`, `asked` and `step`."""
+
+    propensity: Floats
+    asked: NDArray[np.bool_]
+    step: NDArray[np.int64]
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,14 +57,15 @@ def ask_of_frame(decoded: Decoded, keep_rate: float, reference_of: ReferenceOf) 
     if not plans or rows.id_hash is None:
         return
     names, codes = _segments(decoded, len(rows))
-    propensity = np.zeros(len(rows))
+    propensity, step = np.zeros(len(rows)), np.full(len(rows), -1)
     for subject, where in decoded.subjects:
         if subject in plans:
             proxy = _proxies(rows.take(where), reference_of(*subject[:2]))
             propensity[where] = plans[subject].propensities(proxy, names, codes[where])
+            step[where] = step_of(proxy)
     if rows.live is not None:
         propensity[~rows.live] = 0.0
-    rows.propensity = propensity
+    rows.propensity, rows.step = propensity, step
     rows.asked = Plan(rate=1.0).chosen(rows.id_hash, propensity)
 
 
@@ -80,11 +89,9 @@ def _proxies(rows: Inferences, reference: Reference) -> Floats:
     return stepped(confidence)
 
 
-def ask_of_events(
-    events: Sequence[InferenceEvent], keep_rate: float, reference_of: ReferenceOf
-) -> tuple[Floats, NDArray[np.bool_]] | None:
-    """`propensity` and `asked` of single events; None where no model among them declares a budget of labels."""
-    propensity = np.zeros(len(events))
+def ask_of_events(events: Sequence[InferenceEvent], keep_rate: float, reference_of: ReferenceOf) -> Asked | None:
+    """The same of single events; None where no model among them declares a budget of labels."""
+    propensity, step = np.zeros(len(events)), np.full(len(events), -1)
     asking = False
     for i, event in enumerate(events):
         reference = reference_of(event.model, event.version)
@@ -93,13 +100,13 @@ def ask_of_events(
             continue
         asking = True
         if is_live(event):
-            propensity[i] = plan.propensities(
-                _proxy(event, reference), (segment_key(event.segment),), np.zeros(1, np.int64)
-            )[0]
+            proxy = _proxy(event, reference)
+            propensity[i] = plan.propensities(proxy, (segment_key(event.segment),), np.zeros(1, np.int64))[0]
+            step[i] = step_of(proxy)[0]
     if not asking:
         return None
     hashes = np.array([u64(event.id) for event in events], dtype=np.uint64)
-    return propensity, Plan(rate=1.0).chosen(hashes, propensity)
+    return Asked(propensity, Plan(rate=1.0).chosen(hashes, propensity), step)
 
 
 def _proxy(event: InferenceEvent, reference: Reference) -> Floats:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from models.columns import Categories, Inferences, Outcomes, Subject
 from models.quality import top_confidence
 from models.window_book import Batch, Group
+from streams.asking import Asked
 from streams.event_columns import encoded, has_failed, inferences, is_live, predicted, shape_of
 from streams.frames import Decoded, reserved_of
 from streams.records import RESERVED_FIELDS, InferenceEvent, segment_key, time_us
@@ -144,7 +145,7 @@ def _confidences(scores: NDArray[np.float32] | None, size: int, temperature: flo
 
 
 def event_batch(
-    stamped: Sequence[Stamped], describes: Describes = nothing_described, asked: tuple[Any, Any] | None = None
+    stamped: Sequence[Stamped], describes: Describes = nothing_described, asked: Asked | None = None
 ) -> Batch:
     """The batch of single inference events, in offset order; `describes` as for frames, `asked` as `ask_of_events`.
 
@@ -164,7 +165,7 @@ def event_batch(
         index = np.array(where)
         rows = inferences([stamped[i].event for i in where], offset[index], time[index])
         if asked is not None:
-            rows.propensity, rows.asked = asked[0][index], asked[1][index]
+            rows.propensity, rows.asked, rows.step = (column[index] for column in asked)
         groups.append((subject, rows, index))
     groups += served_of_events([s.event for s in stamped], offset, time, describes)
     return Batch(offset, time, received, groups, int(offset[-1]))

@@ -16,7 +16,6 @@ from agents.label import labelled
 from infra.migrate import upgrade
 from infra.replay import Engine, Step, write_requests
 from models.columns import Subject
-from models.fixed_point import WEIGHT
 from models.label_sampling import STEP, registered_plan
 from models.profile import Profile
 from models.reference import Reference, compile_reference
@@ -112,7 +111,11 @@ def test_what_is_asked_for_is_what_the_profile_counts() -> None:
             profiles.setdefault(Subject(*subject), Profile()).add(rows, REFERENCE)
         counts = profiles[Subject("m", "1")].counts
         assert counts["asked.n"] == len(logs)
-        assert counts["asked.weight"] == sum(round(WEIGHT / log["propensity"]) for log in logs.values())
+        cells = profiles[Subject("m", "1")].categories["asked.cells"]
+        assert sum(cells.values()) == len(logs)
+        assert sum(n / float(cell.split()[1]) for cell, n in cells.items()) == pytest.approx(
+            sum(1 / log["propensity"] for log in logs.values())
+        )
         # Half of the budget may go where doubt is larger than at registration, and to scarce segments.
         assert 0.05 < counts["asked.propensity"] * STEP / counts["n"] < 0.15
         sites = [profiles[Subject("m", "1", f'{{"site":"{site}"}}')].counts for site in "AB"]
@@ -151,7 +154,7 @@ def test_a_label_that_answers_a_request_has_its_propensity() -> None:
     made = Profile()
     made.add(rows, REFERENCE)
     assert made.counts["audit.asked"] == 1
-    assert made.counts["audit.asked_weight"] == 4 * WEIGHT
+    assert made.categories["audit.cells"] == {"1 1 -1 0.25": 1}
 
 
 def test_replay_writes_the_requests_that_a_worker_sends(tmp_path: Path) -> None:

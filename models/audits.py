@@ -1,0 +1,170 @@
+"""Readings of the accuracy from audited labels: of closed windows, sharpened by what is known of all traffic.
+
+The proxy f of an answer is its calibrated confidence in steps, 0 without an answer. Its mean over all traffic of a
+block is known, so the audits need only tell by how much correctness y differs from it:
+
+    accuracy = lambda F + sum w (y - lambda f) / sum w,    w = 1 / propensity
+
+which is unbiased whatever f is worth, and as sharp as the part of y that f does not explain. lambda is fitted to all
+closed windows in memory, with a belief in the registered calibration that counts as much as TRUST audits. Sources:
+prediction-powered inference with power tuning, Angelopoulos et al. 2023, arXiv:2311.01453; Hajek 1971 for the ratio.
+
+Labels of windows still open are read too, once the delays of wrong and of right answers are known: each label that
+came then stands for 1 / (share of its outcome that has come by now), and the interval holds the error of that, too.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.closed_windows import Delays, closed
+from models.distance import Z90
+from models.label_sampling import PROXIES
+from models.profile_audits import cells_of
+from models.quality import Estimate, wilson
+from models.reference import Reference
+
+if TYPE_CHECKING:
+    from models.evidence import Evidence
+
+AUDIT_BLOCK = 20  # labels that make a reading; fewer are joined with those of the following windows
+TRUST = 50.0  # audits that the belief in a calibrated proxy counts for
+LEAST_ARRIVED = 0.3  # share of either outcome that must have come before labels of an open window are read
+Floats = NDArray[np.float64]
+
+
+class Audited(NamedTuple):
+    """Audits of one or more windows: weight, correctness, proxy, and the mean proxy of the traffic, shape (n,) each.
+
+    `missing` is the share of labels, by weight, that were asked for and never came.
+    """
+
+    weight: Floats
+    correct: Floats
+    proxy: Floats
+    traffic: Floats
+    missing: float = 0.0
+
+
+def audits_of(windows: Sequence["Evidence"]) -> Audited:
+    """The audits of these windows; those that spilt over the bound on cells are left out."""
+    parts, missing, total = [], 0.0, 0.0
+    for window in windows:
+        found = cells_of(window.cells, window.asked_cells)
+        weight, came = 1 / found.propensity, ~np.isnan(found.correct)
+        missing, total = missing + float(weight[~came].sum()), total + float(weight.sum())
+        mean = window.proxy / (2 * PROXIES) / window.weight if window.weight else 0.0
+        parts.append(np.stack([weight[came], found.correct[came], found.proxy[came], np.full(int(came.sum()), mean)]))
+    rows = np.concatenate(parts, axis=1) if parts else np.zeros((4, 0))
+    return Audited(rows[0], rows[1], rows[2], rows[3], missing / total if total else 0.0)
+
+
+class Power(NamedTuple):
+    """How far the proxy is used, and what an audit is worth beside one of equal weight without a proxy."""
+
+    coefficient: float = 0.0
+    worth: float = 1.0
+
+
+def power(found: Audited) -> Power:
+    """Fitted to the audits of all closed windows in memory."""
+    w, y, f, _, _ = found
+    n = len(w)
+    if n < 2 or not w.sum():
+        return Power()
+    share = w / w.sum()
+    kish = 1 / float((share**2).sum())
+    mean_y, mean_f = float(share @ y), float(share @ f)
+    # What counts is the spread of the weighted mean, so squares weigh by the square of the weight.
+    squares = share**2 / float((share**2).sum())
+    vy, vf = float(squares @ (y - mean_y) ** 2), float(squares @ (f - mean_f) ** 2)
+    cov = float(squares @ ((y - mean_y) * (f - mean_f)))
+    best = min(max(cov / vf, 0.0), 1.0) if vf > 1e-9 else 0.0
+    used = (kish * best + TRUST) / (kish + TRUST) if vf > 1e-9 else 0.0
+    left = max(vy - 2 * used * cov + used**2 * vf, 0.0)
+    plain = max(mean_y * (1 - mean_y), 0.5 / n)
+    if left >= plain:
+        used, left = 0.0, vy
+    # Believed as the audits it rests on, beside TRUST of no gain: few audits show a gain by luck.
+    spread = (n * max(left, 0.5 / n) * (n / kish) + TRUST * plain * (n / kish)) / (n + TRUST)
+    return Power(used, plain / spread)
+
+
+def estimate_of(found: Audited, use: Power, *, at_random: bool = False) -> Estimate:
+    """Accuracy of the traffic that these audits are of, with its 90% interval; what is missing counts both ways."""
+    w, y, f, traffic, missing = found
+    if not len(w) or not w.sum():
+        return Estimate(n=0, reason="no audited labels in this window")
+    value = float(w @ (y - use.coefficient * (f - traffic)) / w.sum())
+    value = min(max(value, 0.0), 1.0)
+    low, high = wilson(value, max(len(w) * use.worth, 1.0))
+    lost = 0.0 if at_random else missing
+    low, high = low * (1 - lost), high * (1 - lost) + lost
+    # What the filter weighs the reading by: the n whose sampling noise is as wide as the interval.
+    level = min(max(value, 0.5 / len(w)), 1 - 0.5 / len(w))
+    effective = len(w) * use.worth
+    if lost:
+        effective = min(effective, level * (1 - level) * (2 * Z90 / (high - low)) ** 2)
+    return Estimate(estimate=value, low=low, high=high, n=len(w), basis="labels", n_effective=effective)
+
+
+def open_estimate(found: Audited, arrived: tuple[float, float], known: Floats) -> Estimate:
+    """Accuracy from a window whose labels are still coming: `arrived` are the shares (wrong, right) that have come.
+
+    `known` counts the labels (wrong, right) that the shares were learned from. The interval is that of the log odds.
+    """
+    w, y, _, _, _ = found
+    kish = float(w.sum() ** 2 / (w**2).sum())
+    share_wrong = float(w @ (1 - y) / w.sum())
+    wrong, right = kish * share_wrong + 0.5, kish * (1 - share_wrong) + 0.5
+    odds = math.log(right / arrived[1]) - math.log(wrong / arrived[0])
+    learned = sum((1 - g) / g / max(n, 1.0) for g, n in zip(arrived, known.tolist(), strict=True))
+    se = math.sqrt(1 / wrong + 1 / right + learned)
+    value, low, high = (1 / (1 + math.exp(-(odds + d))) for d in (0.0, -Z90 * se, Z90 * se))
+    # Half a label more of either kind keeps the interval apart from 0 and 1; the value itself needs it not.
+    plain = (right - 0.5) / arrived[1], (wrong - 0.5) / arrived[0]
+    value = plain[0] / (plain[0] + plain[1])
+    level = min(max(value, low), high)
+    return Estimate(
+        estimate=value, low=min(low, value), high=max(high, value), n=len(w), basis="labels",
+        n_effective=min(1 / (level * (1 - level) * se**2), kish),
+    )  # fmt: skip
+
+
+def audit_readings(
+    ring: Sequence["Evidence"], reference: Reference, begun: "Evidence | None" = None
+) -> dict[int, Estimate]:
+    """Readings by number of the window they are for: of closed windows in blocks, of open ones each by itself.
+
+    `begun` is an unfinished block of closed windows before these.
+    """
+    if not ring:
+        return {}
+    length, terms = reference.window_us, reference.labels
+    now = ring[-1].start
+    delays = Delays(ring, now, length)
+    is_closed = [closed(e, delays, now, length, terms.delay_us) for e in ring]
+    done = [*([begun] if begun is not None else ()), *(e for e, is_so in zip(ring, is_closed, strict=True) if is_so)]
+    use = power(audits_of(done))
+    found = {}
+    for block in _blocks(done):
+        found[block[-1].start // length] = estimate_of(audits_of(block), use, at_random=terms.missing_at_random)
+    declared = None if terms.delay_us is None else -(-terms.delay_us // length)
+    for window, is_so in zip(ring, is_closed, strict=True):
+        shares = None if is_so else delays.arrived((now - window.start) // length, declared)
+        if shares is not None and min(shares) >= LEAST_ARRIVED and window.audits >= AUDIT_BLOCK:
+            found[window.start // length] = open_estimate(audits_of([window]), shares, delays.labels)
+    return found
+
+
+def _blocks(windows: Sequence["Evidence"]) -> Iterator[list["Evidence"]]:
+    """Closed windows in a row that together have AUDIT_BLOCK audits; an unfinished block says nothing yet."""
+    block: list[Evidence] = []
+    for window in windows:
+        block.append(window)
+        if sum(e.audits for e in block) >= AUDIT_BLOCK:
+            yield block
+            block = []
