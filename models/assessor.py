@@ -14,6 +14,8 @@ from typing import Any
 import msgspec
 
 from models.assembly import Assembly, Tick
+from models.audit_lines import audited_fields, label_fields
+from models.audited_quality import AuditedQuality
 from models.causes import recalibrated
 from models.checks.catalogue import fleet, live, worst
 from models.checks.observed import Memory, Observed
@@ -58,6 +60,7 @@ class Saved(msgspec.Struct):
     open: dict[str, Open] = {}
     policy: PolicyState | None = None
     memory: Memory = {}
+    audited: AuditedQuality | None = None
 
 
 @dataclass(slots=True)
@@ -72,13 +75,14 @@ class State:
     open: dict[str, Open] = field(default_factory=dict)
     policy: PolicyState = field(default_factory=PolicyState)
     memory: Memory = field(default_factory=dict)
+    audited: AuditedQuality = field(default_factory=AuditedQuality)
 
     def encode(self) -> bytes:
         """The state as msgpack, without pickle."""
         saved = Saved(
             FORMAT, self.assembly, self.ring, self.block.pack() if self.block else None, self.block_start,
             {name: estimator.state for name, estimator in self.drift.items()}, self.open, self.policy,
-            self.memory,
+            self.memory, self.audited,
         )  # fmt: skip
         return msgspec.msgpack.encode(saved)
 
@@ -91,7 +95,7 @@ class State:
         return cls(
             saved.assembly, saved.ring, Profile.unpack(saved.block) if saved.block else None, saved.block_start,
             {name: DriftEstimator.from_state(state) for name, state in saved.drift.items()},
-            saved.open, saved.policy or PolicyState(), saved.memory,
+            saved.open, saved.policy or PolicyState(), saved.memory, saved.audited or AuditedQuality(),
         )  # fmt: skip
 
 
@@ -130,12 +134,15 @@ def _window(
     assert tick.profile is not None  # noqa: S101 -- for the type checker
     end = tick.start + reference.window_us
     evidence = remember(state.ring, tick.start, tick.profile)
+    if reference.registered and not subject.segment:
+        state.audited.follow([e for e in state.ring if e.start <= tick.start], reference, subject)
     estimate, passage = _forecast(state, subject, reference, tick.start)
     block = _joined(state, reference, tick)
     seen = Observed(
         reference=reference, subject=subject, window=tick.profile, block=block, start_us=tick.start, end_us=end,
         block_start_us=state.block_start, estimate=estimate, inspection=inspection, ring=state.ring,
         memory=state.memory, passage=passage, causes=causes_of(state.open), labels=_labels(tick),
+        audited=state.audited,
     )  # fmt: skip
     verdicts = live(seen)
     _follow(state, verdicts, block)
@@ -280,6 +287,8 @@ def _status(
             "label_free": _reading(own_free), "audited": _reading(own_audit),
             "labels": sum(e.audits for e in state.ring),
         },
+        "quality_audited": audited_fields(state.audited),
+        "labels": label_fields([e for e in state.ring if e.start <= start], reference),
         "duplicate_rate": rounded(evidence.duplicate_rate()),
         "forecast": forecast,
         "verdicts": worst(verdicts),

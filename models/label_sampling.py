@@ -58,12 +58,21 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         wanted = self.rate * (self.uniform + (1 - self.uniform) * relative)
         return np.asarray(np.clip(np.ceil(wanted / STEP) * STEP, STEP, _whole(self.ceiling)))
 
-    def surprises(self) -> tuple[float, float]:
-        """The largest f / propensity and (1 - f) / propensity there can be: how much a single label can surprise."""
+    @property
+    def least(self) -> float:
+        """The smallest probability of being asked about that any inference can have."""
+        return float(self._extremes()[1].min())
+
+    def _extremes(self) -> tuple[Floats, Floats]:
+        """P(correct) in all its steps, 0 without an answer, and the least propensity at each."""
         steps = np.append((np.arange(PROXIES) + 0.5) / PROXIES, np.nan)
         least = min([1.0, *self.scarcity.values()])
-        p = msgspec.structs.replace(self, scarcity={"": least}).propensities(steps, ("",), np.zeros(len(steps), int))
-        f = np.nan_to_num(steps)
+        plan = msgspec.structs.replace(self, scarcity={"": least})
+        return np.nan_to_num(steps), plan.propensities(steps, ("",), np.zeros(len(steps), np.int64))
+
+    def surprises(self) -> tuple[float, float]:
+        """The largest f / propensity and (1 - f) / propensity there can be: how much a single label can surprise."""
+        f, p = self._extremes()
         return float((f / p).max()), float(((1 - f) / p).max())
 
     def reason(self, hash_: int, proxy: float, segment: str) -> str:

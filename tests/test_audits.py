@@ -8,7 +8,7 @@ from models.audits import AUDIT_BLOCK, audit_readings, audits_of, estimate_of, p
 from models.closed_windows import Delays, closed
 from models.columns import Categories, Inferences, Outcomes
 from models.evidence import Evidence, remember
-from models.fixed_point import WEIGHT
+from models.fixed_point import WEIGHT, fixed
 from models.label_sampling import Plan, step_of, stepped
 from models.profile import Profile
 from models.profile_audits import cells_of
@@ -35,13 +35,12 @@ class Day:
 
     def traffic(self, *, asking: bool = True) -> Profile:
         n, made = len(self.p), Profile()
-        scores = np.stack([self.confidence, np.zeros(n)], axis=1)
         rows = Inferences(offset=np.arange(n), time=np.arange(n))
         made.add(rows, REFERENCE)
         # The histogram of confidences, as `Profile` keeps it of scores; here it may be of nonsense.
         made.histogram("confidence", self.step, 64, None)
         made.count("scored", n * WEIGHT)
-        del scores
+        made.sum("confidence", np.array([fixed(self.confidence, None), 0]))
         if asking:
             rows.propensity, rows.asked, rows.step = self.propensity, self.asked, self.step
             made.merge(_only_asked(rows))
