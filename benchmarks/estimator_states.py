@@ -27,6 +27,7 @@ from models.drift import ESTIMATORS, DriftEstimator, DriftState
 from models.forecast import Reading
 from models.forecaster import Forecaster, Memory
 from models.label_sampling import LabelSampler, SamplerState
+from models.newma import Newma, NewmaState
 from models.prediction_powered import AuditedAccuracy, AuditedState, Traffic
 from models.sequential import Plan, SequentialDetector, SequentialState
 
@@ -175,6 +176,10 @@ def entries() -> list[Entry]:
         Entry("label sampler", lambda: LabelSampler(0.01), _sample, SamplerState, LabelSampler.from_state),
         Entry(
             "CBPE", lambda: Cbpe(CALIBRATOR), _cbpe, CbpeState, lambda state: Cbpe.from_state(state, CALIBRATOR),
+        ),
+        Entry(
+            "NEWMA", Newma, lambda e, _, value: e.update(np.linspace(-value, value, 32), n=50.0), NewmaState,
+            Newma.from_state,
         ),
         Entry("forecaster", lambda: Forecaster(0.85), _forecast, Memory, Forecaster.from_state),
     ]  # fmt: skip

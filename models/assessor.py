@@ -8,7 +8,7 @@ Pure and deterministic: ids and times come from the windows, so a replay says th
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import msgspec
@@ -16,18 +16,24 @@ import msgspec
 from models.assembly import Assembly, Tick
 from models.audit_lines import audited_fields, label_fields
 from models.audited_quality import AuditedQuality
-from models.causes import recalibrated
+from models.audits import mark
 from models.checks.catalogue import fleet, live, worst
 from models.checks.observed import Memory, Observed
 from models.checks.quality_and_time_to_threshold import without_threshold
 from models.checks.verdict import Verdict
 from models.columns import Subject
+from models.decision import decision
 from models.drift import ESTIMATORS, DriftEstimator, DriftState
 from models.evidence import Evidence, readings, remember
-from models.forecast import Passage, current_quality, filter_quality, first_passage
+from models.forecast import Passage, current_quality, filter_quality
+from models.forecast_history import History, again, followed, noted
 from models.inspection import Inspection
-from models.notes import Note, digits, note_id, rounded
-from models.policy import PolicyState, Trigger, decide, forecast_fields, rfc3339, terms_of
+from models.kernel_streams import kernel_streams, support_fields
+from models.lifecycle import Life, lifecycle_fields, turn
+from models.newma import Newma, NewmaState
+from models.notes import Note, note_id, rounded
+from models.outlook import Outlook, forecast, told
+from models.policy import PolicyState, forecast_fields, rfc3339, terms_of
 from models.profile import UNIT, WEIGHT, Profile
 from models.quality import Estimate
 from models.reference import Reference
@@ -35,6 +41,9 @@ from models.watch import Open, causes_of, watch
 from models.window_book import NEVER
 
 FORMAT = 1
+# What a version that begins a new life keeps: where its windows stand, mismatches (evidence resolves them), what checks
+# remember of them, cool-downs.
+KEPT = frozenset(("assembly", "open", "memory", "policy", "life", "ring", "history"))
 DIVERGENCE = "jensen-shannon"  # what most of the drift streams are made of
 
 
@@ -60,6 +69,10 @@ class Saved(msgspec.Struct):
     open: dict[str, Open] = {}
     policy: PolicyState | None = None
     memory: Memory = {}
+    newma: NewmaState | None = None
+    life: Life | None = None
+    outlook: Outlook | None = None
+    history: History = History()
     audited: AuditedQuality | None = None
 
 
@@ -75,6 +88,10 @@ class State:
     open: dict[str, Open] = field(default_factory=dict)
     policy: PolicyState = field(default_factory=PolicyState)
     memory: Memory = field(default_factory=dict)
+    newma: Newma = field(default_factory=Newma)
+    life: Life = field(default_factory=Life)
+    outlook: Outlook = field(default_factory=Outlook)
+    history: History = field(default_factory=History)
     audited: AuditedQuality = field(default_factory=AuditedQuality)
 
     def encode(self) -> bytes:
@@ -82,7 +99,7 @@ class State:
         saved = Saved(
             FORMAT, self.assembly, self.ring, self.block.pack() if self.block else None, self.block_start,
             {name: estimator.state for name, estimator in self.drift.items()}, self.open, self.policy,
-            self.memory, self.audited,
+            self.memory, self.newma.state, self.life, self.outlook, self.history, self.audited,
         )  # fmt: skip
         return msgspec.msgpack.encode(saved)
 
@@ -95,13 +112,32 @@ class State:
         return cls(
             saved.assembly, saved.ring, Profile.unpack(saved.block) if saved.block else None, saved.block_start,
             {name: DriftEstimator.from_state(state) for name, state in saved.drift.items()},
-            saved.open, saved.policy or PolicyState(), saved.memory, saved.audited or AuditedQuality(),
+            saved.open, saved.policy or PolicyState(), saved.memory, Newma.from_state(saved.newma),
+            saved.life or Life(), saved.outlook or Outlook(), saved.history,
+            saved.audited or AuditedQuality(),
         )  # fmt: skip
 
+    def renew(self) -> None:
+        """Forget what was estimated of the version before its present life; what is not KEPT begins anew."""
+        anew = State(self.assembly)
+        for part in fields(self):
+            if part.name not in KEPT:
+                setattr(self, part.name, getattr(anew, part.name))
+        self.ring = [e for e in self.ring if self.concerns(e.start)]
+        self.history = again(self.history)
 
-def fresh(reference: Reference, sources: Iterable[str] = ()) -> State:
-    """The state of a subject nothing is known about yet; `sources` are waited for from the start."""
-    return State(Assembly(reference.window_us, dict.fromkeys(sources, NEVER)))
+    def concerns(self, start: int) -> bool:
+        """Whether the window that starts there belongs to the present life of the version."""
+        return self.life.born_us is None or start + self.assembly.length > self.life.born_us
+
+
+def fresh(reference: Reference, sources: Iterable[str] = (), history: History | None = None) -> State:
+    """The state of a subject nothing is known about yet; `sources` are waited for from the start.
+
+    `history` is what the forecasts of earlier versions of the model taught, see `models.forecast_history.inherited`.
+    """
+    assembly = Assembly(reference.window_us, dict.fromkeys(sources, NEVER))
+    return State(assembly, history=History() if history is None else history)
 
 
 def assess(
@@ -113,19 +149,42 @@ def assess(
     # Whoever is described only after the first events gets the declared window from then on.
     state.assembly.length = reference.window_us
     # Whoever was described and falls silent is missed.
-    missed = reference.registered and not subject.segment
+    missed = misses(state, subject, reference)
     for tick in state.assembly.complete(silence=missed):
         for start, profile in tick.revisions:
-            remember(state.ring, start, profile, (tick.start - start) // reference.window_us)
+            if state.concerns(start):
+                remember(state.ring, start, profile, (tick.start - start) // reference.window_us)
+                state.outlook.touched(start)
         if tick.profile is None:
             continue
         if not subject.version:
             notes += _fleet(state, subject, reference, tick)
             continue
+        notes += _turned(state, subject, reference, tick.start + reference.window_us)
+        if not tick.profile.counts and not misses(state, subject, reference):
+            continue  # nobody expected traffic of it any more
         told, conclusion = _window(state, subject, reference, tick, inspection)
         notes += told
         conclusions.append(conclusion)
+    # Also where no window comes any more: every source has passed the time of the change.
+    notes += _turned(state, subject, reference, state.assembly.passed)
     return notes, conclusions
+
+
+def misses(state: State, subject: Subject, reference: Reference) -> bool:
+    """Whether traffic of this subject is expected, so that its silence is told."""
+    return reference.registered and not subject.segment and state.life.serving
+
+
+def _turned(state: State, subject: Subject, reference: Reference, upto_us: int) -> list[Note]:
+    """Make the lifecycle changes that happened before `upto_us`."""
+    if not state.life.pending:
+        return []
+    turned = turn(state.life, state.policy, subject, reference, upto_us)
+    state.policy = turned.policy
+    if turned.renewed:
+        state.renew()
+    return turned.notes
 
 
 def _window(
@@ -134,9 +193,11 @@ def _window(
     assert tick.profile is not None  # noqa: S101 -- for the type checker
     end = tick.start + reference.window_us
     evidence = remember(state.ring, tick.start, tick.profile)
+    known = [e for e in state.ring if e.start <= tick.start]
+    mark(known, reference)
     if reference.registered and not subject.segment:
-        state.audited.follow([e for e in state.ring if e.start <= tick.start], reference, subject)
-    estimate, passage = _forecast(state, subject, reference, tick.start)
+        state.audited.follow(known, reference, subject)
+    estimate, passage, words = _forecast(state, subject, reference, tick.start)
     block = _joined(state, reference, tick)
     seen = Observed(
         reference=reference, subject=subject, window=tick.profile, block=block, start_us=tick.start, end_us=end,
@@ -145,13 +206,13 @@ def _window(
         audited=state.audited,
     )  # fmt: skip
     verdicts = live(seen)
-    _follow(state, verdicts, block)
+    _follow(state, verdicts, block, reference)
     notes = watch(state.open, subject, reference, tick.start, verdicts)
-    trigger = _decision(state, seen)
-    if trigger is not None:
-        notes.append(_trigger_note(subject, trigger, tick.start, end))
-    forecast = _forecast_fields(reference, passage, end)
-    body = _status(state, subject, reference, tick.start, evidence, estimate, forecast, verdicts)
+    state.policy, decided = decision(state.life, state.policy, seen, causes_of(state.open))
+    notes += decided
+    told_of = {**_forecast_fields(reference, passage, end), **words}
+    body = _status(state, subject, reference, tick.start, evidence, estimate, told_of, verdicts)
+    body["support"] = support_fields(reference, tick.profile)
     notes.append(
         Note(
             id=note_id(subject, tick.start, "status"),
@@ -184,10 +245,13 @@ def _fleet(state: State, subject: Subject, reference: Reference, tick: Tick) -> 
 # -- quality, forecast, decision -----------------------------------------------------------------------------
 
 
-def _forecast(state: State, subject: Subject, reference: Reference, start: int) -> tuple[Estimate, Passage | None]:
+def _forecast(
+    state: State, subject: Subject, reference: Reference, start: int
+) -> tuple[Estimate, Passage | None, dict[str, Any]]:
+    """The quality now, the forecast, and the words that go with it."""
     if not reference.registered:
         reason = f"no descriptor is registered for {subject.model} {subject.version}; run `bestbefore register DIR`"
-        return Estimate(basis="none", reason=reason), None
+        return Estimate(basis="none", reason=reason), None, {}
     known = [e for e in state.ring if e.start <= start]
     filtered = filter_quality(readings(known, reference))
     estimate = current_quality(filtered)
@@ -195,24 +259,14 @@ def _forecast(state: State, subject: Subject, reference: Reference, start: int) 
         own = known[-1].label_free(reference) if known else estimate
         estimate = msgspec.structs.replace(estimate, reason=own.reason or estimate.reason)
     if reference.threshold is None:
-        return estimate, Passage(threshold=0.0, reason=without_threshold(reference))
+        return estimate, Passage(threshold=0.0, reason=without_threshold(reference)), {}
     seed = zlib.crc32("\x00".join((*subject, str(start))).encode())
-    lead = reference.lead_time_us / reference.window_us
-    return estimate, first_passage(filtered, reference.threshold, lead=lead, seed=seed)
-
-
-def _decision(state: State, seen: Observed) -> Trigger | None:
-    """Only all traffic of a model version decides: one incident a cause, one trigger, whatever its segments say."""
-    terms, subject = terms_of(seen.reference), seen.subject
-    if terms is None or subject.segment or not seen.reference.registered:
-        return None
-    causes = causes_of(state.open)
-    state.policy, trigger = decide(
-        state.policy, terms, subject=(subject.model, subject.version), now_us=seen.end_us,
-        estimate=seen.estimate or Estimate(), passage=seen.passage, open_mismatches=[cause.id for cause in causes],
-        causes=causes, recalibration=recalibrated(seen.block, seen.reference),
-    )  # fmt: skip
-    return trigger
+    found = forecast(state.outlook, known, reference, state.history.calibration, filtered, seed)
+    if not subject.segment and found.features:
+        window = start // reference.window_us
+        state.history = followed(state.history, window, estimate, reference.threshold)
+        state.history = noted(state.history, window, found.passage, found.features)
+    return estimate, found.passage, told(found, reference, state.history.series)
 
 
 def _labels(tick: Tick) -> Profile:
@@ -240,11 +294,12 @@ def _joined(state: State, reference: Reference, tick: Tick) -> Profile | None:
     return None if state.block is not None else block
 
 
-def _follow(state: State, verdicts: list[Verdict], block: Profile | None) -> None:
+def _follow(state: State, verdicts: list[Verdict], block: Profile | None, reference: Reference) -> None:
     """Feed the drift estimators, once per block."""
     if block is None:
         return
-    for stream, value in _streams(verdicts, block).items():
+    values = _streams(verdicts, block) | kernel_streams(state.newma, block, reference)
+    for stream, value in values.items():
         for name in ESTIMATORS:
             state.drift.setdefault(f"{stream}/{name}", DriftEstimator(name)).update(value)
 
@@ -296,6 +351,7 @@ def _status(
         "open_mismatches": sorted(key for key, watched in state.open.items() if watched.id),
         "incident": state.policy.trigger_id,
         "open_triggers": state.policy.open_triggers,
+        "lifecycle": lifecycle_fields(state.life),
     }  # fmt: skip
 
 
@@ -315,10 +371,3 @@ def _forecast_fields(reference: Reference, passage: Passage | None, end: int) ->
             "probability_within_lead_time": None, "censored": False, "reason": reason,
         }  # fmt: skip
     return forecast_fields(terms, passage, end)
-
-
-def _trigger_note(subject: Subject, trigger: Trigger, start: int, end: int) -> Note:
-    return Note(
-        id=trigger.trigger_id, kind="trigger", subject=subject, at_us=end, start_us=start, end_us=end,
-        body=digits(msgspec.to_builtins(trigger)), severity=trigger.severity,
-    )  # fmt: skip

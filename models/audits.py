@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.closed_windows import Delays, closed
+from models.closed_windows import Delays, Mark, closed
 from models.distance import Z90
 from models.label_sampling import PROXIES
 from models.profile_audits import cells_of
@@ -134,36 +134,46 @@ def open_estimate(found: Audited, arrived: tuple[float, float], known: Floats) -
     )  # fmt: skip
 
 
+def mark(ring: Sequence["Evidence"], reference: Reference) -> None:
+    """Note, with every window in memory, whether its labels may be counted and how, when the last one is the newest."""
+    if not any(e.audits or e.asked for e in ring):
+        return
+    length, declared_us, now = reference.window_us, reference.labels.delay_us, ring[-1].start
+    delays = Delays(ring, now, length)
+    is_closed = [closed(e, delays, now, length, declared_us) for e in ring]
+    use = power(audits_of([e for e, so in zip(ring, is_closed, strict=True) if so]))
+    declared = None if declared_us is None else -(-declared_us // length)
+    wrong, right = delays.labels.tolist()
+    for window, so in zip(ring, is_closed, strict=True):
+        shares = None if so else delays.arrived((now - window.start) // length, declared)
+        window.mark = Mark(so, shares, (wrong, right), use.coefficient, use.worth)
+
+
 def audit_readings(
-    ring: Sequence["Evidence"], reference: Reference, begun: "Evidence | None" = None
+    windows: Sequence["Evidence"], reference: Reference, begun: "Evidence | None" = None
 ) -> dict[int, Estimate]:
     """Readings by number of the window they are for: of closed windows in blocks, of open ones each by itself.
 
-    `begun` is an unfinished block of closed windows before these.
+    All windows must have been marked. `begun` is an unfinished block of closed windows before these.
     """
-    if not ring:
-        return {}
-    length, terms = reference.window_us, reference.labels
-    now = ring[-1].start
-    delays = Delays(ring, now, length)
-    is_closed = [closed(e, delays, now, length, terms.delay_us) for e in ring]
-    done = [*([begun] if begun is not None else ()), *(e for e, is_so in zip(ring, is_closed, strict=True) if is_so)]
-    use = power(audits_of(done))
-    found = {}
-    for block in _blocks(done):
-        found[block[-1].start // length] = estimate_of(audits_of(block), use, at_random=terms.missing_at_random)
-    declared = None if terms.delay_us is None else -(-terms.delay_us // length)
-    for window, is_so in zip(ring, is_closed, strict=True):
-        shares = None if is_so else delays.arrived((now - window.start) // length, declared)
+    length, found = reference.window_us, {}
+    for block in audit_blocks(windows, begun):
+        last = block[-1]
+        use = Power(last.mark.coefficient, last.mark.worth)
+        found[last.start // length] = estimate_of(audits_of(block), use, at_random=reference.labels.missing_at_random)
+    for window in windows:
+        shares = window.mark.arrived
         if shares is not None and min(shares) >= LEAST_ARRIVED and window.audits >= AUDIT_BLOCK:
-            found[window.start // length] = open_estimate(audits_of([window]), shares, delays.labels)
+            found[window.start // length] = open_estimate(audits_of([window]), shares, np.array(window.mark.learned))
     return found
 
 
-def _blocks(windows: Sequence["Evidence"]) -> Iterator[list["Evidence"]]:
+def audit_blocks(windows: Sequence["Evidence"], begun: "Evidence | None" = None) -> Iterator[list["Evidence"]]:
     """Closed windows in a row that together have AUDIT_BLOCK audits; an unfinished block says nothing yet."""
-    block: list[Evidence] = []
+    block = [] if begun is None else [begun]
     for window in windows:
+        if not window.mark.closed:
+            continue
         block.append(window)
         if sum(e.audits for e in block) >= AUDIT_BLOCK:
             yield block

@@ -10,6 +10,7 @@ incomplete ones included: the reverse-time product limit of `models.delays`, wit
 from collections.abc import Sequence
 from typing import Protocol
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +18,16 @@ SHARE = 0.95  # of the labels of either outcome that must have come, by the dela
 ENOUGH = 20  # labels of an outcome from which its delays are known
 TWICE = 2  # a tail is believed up to an age when windows were watched to this multiple of it
 Floats = NDArray[np.float64]
+
+
+class Mark(msgspec.Struct, frozen=True):
+    """What is known of a window's labels beside themselves, at the newest window: see `models.audits.mark`."""
+
+    closed: bool = True
+    arrived: tuple[float, float] | None = None  # of an open window: shares (wrong, right) that have come
+    learned: tuple[float, float] = (0.0, 0.0)  # labels (wrong, right) that these shares rest on
+    coefficient: float = 0.0  # how far the proxy is used
+    worth: float = 1.0  # of an audit, beside one of equal weight without a proxy
 
 
 class Cohort(Protocol):

@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from models.audits import audit_readings
+from models.audits import AUDIT_BLOCK, audit_readings
+from models.closed_windows import Mark
 from models.distance import effective
 from models.forecast import MEMORY, Reading, reading
 from models.profile import UNIT, WEIGHT, Profile
@@ -48,6 +49,7 @@ class Evidence(msgspec.Struct):
     audit_asked: int = 0  # labels that answered a request
     cells: dict[str, int] = {}  # audits, see `profile_audits`
     asked_cells: dict[str, int] = {}
+    mark: Mark = Mark()
     ages: dict[int, int] = {}  # audits by the window they came in: 2 * (windows after their own) + (1 if right)
 
     def add(self, profile: Profile, age: int = 0) -> None:
@@ -99,7 +101,7 @@ class Evidence(msgspec.Struct):
         values: dict[str, Any] = {}
         for name in self.__struct_fields__[1:]:
             mine, its = getattr(self, name), getattr(other, name)
-            values[name] = _merged(mine, its) if isinstance(mine, dict) else mine + its
+            values[name] = its if name == "mark" else _merged(mine, its) if isinstance(mine, dict) else mine + its
         return Evidence(other.start, **values)
 
     def label_free(self, reference: Reference) -> Estimate:
@@ -132,6 +134,9 @@ def _merged(one: dict[Any, int], other: dict[Any, int]) -> dict[Any, int]:
     return {key: one.get(key, 0) + other.get(key, 0) for key in sorted(one.keys() | other.keys())} if other else one
 
 
+Begun = tuple[Evidence | None, Evidence | None]  # unfinished blocks of label-free readings, and of audits
+
+
 def remember(ring: list[Evidence], start: int, profile: Profile, age: int = 0) -> Evidence:
     """Add a profile to the evidence of its window, keeping the last MEMORY windows in order; `age` as for `add`."""
     for known in reversed(ring):
@@ -148,9 +153,12 @@ def remember(ring: list[Evidence], start: int, profile: Profile, age: int = 0) -
     return fresh
 
 
-def blocks(ring: Sequence[Evidence], enough: int, count: str) -> Iterator[Evidence]:
-    """Consecutive windows joined until `count` reaches `enough`; an unfinished block says nothing yet."""
-    open_block: Evidence | None = None
+def blocks(ring: Sequence[Evidence], enough: int, count: str, begun: Evidence | None = None) -> Iterator[Evidence]:
+    """Consecutive windows joined until `count` reaches `enough`; an unfinished block says nothing yet.
+
+    `begun` is an unfinished block of the windows before.
+    """
+    open_block = begun
     for window in ring:
         open_block = window if open_block is None else open_block.join(window)
         if getattr(open_block, count) >= enough:
@@ -158,11 +166,28 @@ def blocks(ring: Sequence[Evidence], enough: int, count: str) -> Iterator[Eviden
             open_block = None
 
 
-def readings(ring: Sequence[Evidence], reference: Reference) -> list[Reading]:
-    """One reading per window that has something to say, oldest first."""
+def begun_blocks(ring: Sequence[Evidence], reference: Reference, begun: Begun = (None, None)) -> Begun:
+    """What is left unfinished after these windows, for `readings` of those that follow."""
+    closed = [e for e in ring if e.mark.closed]
+    audits = _unfinished(closed, AUDIT_BLOCK, "audits", begun[1])
+    return _unfinished(ring, max(reference.minimum_n, 1), "n", begun[0]), audits
+
+
+def _unfinished(ring: Sequence[Evidence], enough: int, count: str, begun: Evidence | None) -> Evidence | None:
+    done = [b.start for b in blocks(ring, enough, count, begun)]
+    rest = [e for e in ring if not done or e.start > done[-1]]
+    found = None if done else begun
+    for window in rest:  # a copy: windows of the ring may still be revised
+        found = msgspec.structs.replace(window) if found is None else found.join(window)
+    return found
+
+
+def readings(ring: Sequence[Evidence], reference: Reference, begun: Begun = (None, None)) -> list[Reading]:
+    """One reading per window that has something to say, oldest first; `begun` as `begun_blocks` gives it."""
     length = reference.window_us
-    free = {b.start // length: b.label_free(reference) for b in blocks(ring, max(reference.minimum_n, 1), "n")}
-    audits = audit_readings(ring, reference)
+    enough = max(reference.minimum_n, 1)
+    free = {b.start // length: b.label_free(reference) for b in blocks(ring, enough, "n", begun[0])}
+    audits = audit_readings(ring, reference, begun[1])
     last = {ring[-1].start // length} if ring else set()
     nothing = Estimate(reason="nothing in this window")
     # The filter tells sampling noise from bias by n, so it must see what the weights leave of it.

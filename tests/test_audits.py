@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.audits import AUDIT_BLOCK, audit_readings, audits_of, estimate_of, power
+from models.audits import AUDIT_BLOCK, audit_readings, audits_of, estimate_of, mark, power
 from models.closed_windows import Delays, closed
 from models.columns import Categories, Inferences, Outcomes
 from models.evidence import Evidence, remember
@@ -12,6 +12,7 @@ from models.fixed_point import WEIGHT, fixed
 from models.label_sampling import Plan, step_of, stepped
 from models.profile import Profile
 from models.profile_audits import cells_of
+from models.quality import Estimate
 from models.reference import LabelTerms, Reference
 
 HOUR = 3_600_000_000
@@ -66,6 +67,11 @@ def _only_asked(rows: Inferences) -> Profile:
     return made
 
 
+def read(ring: list[Evidence], reference: Reference) -> dict[int, Estimate]:
+    mark(ring, reference)
+    return audit_readings(ring, reference)
+
+
 def heard(days: list[Day]) -> list[Evidence]:
     """All labels came at once."""
     ring: list[Evidence] = []
@@ -84,7 +90,7 @@ def test_readings_are_unbiased_and_their_intervals_hold_whatever_the_proxy_is_wo
         rng = np.random.default_rng(seed)
         days = [Day(rng, 1000, plan, claim) for _ in range(12)]
         ring = heard(days)
-        for number, found in audit_readings(ring, REFERENCE).items():
+        for number, found in read(ring, REFERENCE).items():
             truth = days[number].correct.mean()
             assert found.estimate is not None
             assert found.low is not None
@@ -150,7 +156,7 @@ def test_labels_that_come_by_outcome_bias_neither_closed_nor_open_windows() -> N
     for seed in range(6):
         ring, days = late(seed, 40, 39)
         delays = Delays(ring, 39 * HOUR, HOUR)
-        found = audit_readings(ring, REFERENCE)
+        found = read(ring, REFERENCE)
         for number, one in found.items():
             truth = days[number].correct.mean()
             assert one.estimate is not None
@@ -190,7 +196,7 @@ def test_a_window_closes_as_soon_as_it_can() -> None:
 
 def test_an_open_window_is_read_with_few_labels_missing_only() -> None:
     ring, _ = late(1, 40, 39)
-    found = audit_readings(ring, msgspec.structs.replace(REFERENCE, labels=LabelTerms(delay_us=30 * HOUR)))
+    found = read(ring, msgspec.structs.replace(REFERENCE, labels=LabelTerms(delay_us=30 * HOUR)))
     assert max(found) < 39
     assert min(39 - number for number in found) >= 3
     assert all(ring[number].audits >= AUDIT_BLOCK for number in found)
@@ -210,5 +216,5 @@ def test_feedback_never_enters() -> None:
         )  # fmt: skip
         made.add(rows, REFERENCE)
         remember(ring, i * HOUR, made)
-    assert audit_readings(ring, REFERENCE) == audit_readings(heard(days), REFERENCE)
+    assert read(ring, REFERENCE) == read(heard(days), REFERENCE)
     assert [e.audited() for e in ring] == [e.audited() for e in heard(days)]
