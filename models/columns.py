@@ -61,6 +61,8 @@ def _take(column: Any, rows: NDArray[np.intp] | slice) -> Any:
         return None
     if isinstance(column, Categories):
         return Categories(column.codes[rows], column.values)
+    if isinstance(column, tuple):
+        return column
     if isinstance(column, dict):
         return {name: _take(part, rows) for name, part in column.items()}
     return column[rows] if isinstance(column, np.ndarray) else column.take(rows)
@@ -95,6 +97,7 @@ class Inferences(Columns):
     missing: dict[str, NDArray[np.bool_]] = field(default_factory=dict)  # rows of a numeric feature that are null
     categorical: dict[str, Categories] = field(default_factory=dict)
     scores: NDArray[np.float32] | None = None
+    classes: tuple[str, ...] = ()  # of the columns of `scores`
     label: Categories | None = None
     value: Floats | None = None
     latency_ms: Floats | None = None

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from models.audits import AUDIT_BLOCK, audit_readings
+from models.class_tables import COVERED, SUM, estimate
 from models.closed_windows import Mark
 from models.distance import effective
 from models.forecast import MEMORY, Reading, reading
@@ -49,6 +50,9 @@ class Evidence(msgspec.Struct):
     audit_asked: int = 0  # labels that answered a request
     cells: dict[str, int] = {}  # audits, see `profile_audits`
     asked_cells: dict[str, int] = {}
+    cbpe_weight: int = 0  # of events whose answer the registered tables judge
+    cbpe_right: int = 0
+    cbpe_variance: int = 0
     mark: Mark = Mark()
     ages: dict[int, int] = {}  # audits by the window they came in: 2 * (windows after their own) + (1 if right)
 
@@ -87,6 +91,11 @@ class Evidence(msgspec.Struct):
         confidences = profile.histograms.get("confidence")
         if confidences is not None:
             self.proxy += sum(n * (2 * i + 1) for i, n in enumerate(confidences.tolist()))
+        judged = profile.sums.get(SUM)
+        if judged is not None:
+            self.cbpe_weight += int(judged[0])
+            self.cbpe_right += int(judged[1])
+            self.cbpe_variance += int(judged[2])
         self.asked += counts.get("asked.n", 0)
         self.asked_propensity += counts.get("asked.propensity", 0)
         self.audit_asked += counts.get("audit.asked", 0)
@@ -116,8 +125,24 @@ class Evidence(msgspec.Struct):
         n = effective(self.n, self.weight, self.weight_squared, WEIGHT)
         unit = n / (self.weight / WEIGHT)  # shares by weight, noise by the number of events the weights leave
         failed = (self.weight - self.scored) / WEIGHT * unit if self.scored else n
+        judged = self._judged(reference, n)
+        if judged is not None:
+            return judged if n == self.n else msgspec.structs.replace(judged, n=self.n, n_effective=n)
         found = label_free(n, self.confidence / UNIT * unit, self.above / UNIT * unit, failed, reference.calibration)
         return found if n == self.n else msgspec.structs.replace(found, n=self.n, n_effective=n)
+
+    def _judged(self, reference: Reference, n: float) -> Estimate | None:
+        """The estimate by the registered tables; None where there are none, or where induced drift was measured.
+
+        What was measured under induced drift holds under drift too, so it goes first.
+        """
+        known, calibration = reference.tables, reference.calibration
+        induced = calibration is not None and calibration.residual_low is not None
+        # Weights and probabilities have the same unit here.
+        if known is None or induced or self.cbpe_weight < COVERED * self.scored or not self.cbpe_weight:
+            return None
+        sums = (float(self.cbpe_weight), float(self.cbpe_right), float(self.cbpe_variance))
+        return estimate(sums, known, n, self.scored / self.weight)
 
     def duplicate_rate(self) -> float | None:
         """Share of events whose id had come before in the same partition and window; None where no id was sampled."""

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 import msgspec
 import numpy as np
 
+from models.class_tables import ClassTables, from_descriptor
 from models.descriptors.paths import items_at
 from models.domains import Domain, domains
 from models.label_sampling import Plan, registered_plan
@@ -116,6 +117,7 @@ class Reference(msgspec.Struct, frozen=True):
     confusion: dict[str, dict[str, float]] = {}
     n: int = 0
     calibration: Calibration | None = None
+    tables: ClassTables | None = None  # of a classifier
     embedding: EmbeddingReference | None = None
     file: ModelFile | None = None
     latency_limit_ms: float | None = None
@@ -170,6 +172,7 @@ def compile_reference(descriptors: Mapping[str, Mapping[str, Any]], digest: str 
         },
         n=int((data.get("calibration") or {}).get("n", 0)),
         calibration=Calibration.from_descriptor(data["calibration"]) if data.get("calibration") else None,
+        tables=from_descriptor(tables) if (tables := (data.get("calibration") or {}).get("tables")) else None,
         embedding=_embedding(data["embedding"]) if (data.get("embedding") or {}).get("mean") else None,
         file=_file(_own(descriptors, "trained_model")),
         latency_limit_ms=_latency_limit(descriptors),

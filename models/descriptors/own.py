@@ -161,6 +161,19 @@ class Bin(msgspec.Struct, kw_only=True):
     accuracy: Share | None = None
 
 
+class CalibratedClasses(msgspec.Struct, kw_only=True):
+    """Scores to probabilities: for two classes one table, of the second; else one per class.
+
+    `residual` is the standard deviation of the estimated accuracy's error on parts of the hold-out, beyond sampling.
+    """
+
+    classes: list[str] | None = None
+    knots: list[list[float]] | None = None
+    values: list[list[Share]] | None = None
+    residual: Amount | None = None
+    n: Count | None = None
+
+
 class CalibrationTable(msgspec.Struct, kw_only=True):
     """How confidence relates to accuracy on the hold-out."""
 
@@ -169,6 +182,7 @@ class CalibrationTable(msgspec.Struct, kw_only=True):
     accuracy: Share | None = None
     n: Count | None = None
     bins: list[Bin] | None = None
+    tables: CalibratedClasses | None = None
 
 
 class EmbeddingClass(msgspec.Struct, kw_only=True):
