@@ -28,7 +28,7 @@ from models.evidence import Evidence, readings, remember
 from models.forecast import Passage, current_quality, filter_quality
 from models.forecast_history import History, again, followed, noted
 from models.inspection import Inspection
-from models.kernel_streams import kernel_streams, support_fields
+from models.kernel_streams import kernel_streams, remember_usual, support_fields
 from models.lifecycle import Life, lifecycle_fields, turn
 from models.newma import Newma, NewmaState
 from models.notes import Note, note_id, rounded
@@ -37,6 +37,7 @@ from models.policy import PolicyState, forecast_fields, rfc3339, terms_of
 from models.profile import UNIT, WEIGHT, Profile
 from models.quality import Estimate
 from models.reference import Reference
+from models.usual_segments import Usual, UsualState
 from models.watch import Open, causes_of, watch
 from models.window_book import NEVER
 
@@ -73,6 +74,7 @@ class Saved(msgspec.Struct):
     life: Life | None = None
     outlook: Outlook | None = None
     history: History = History()
+    usual: UsualState | None = None
     audited: AuditedQuality | None = None
 
 
@@ -92,15 +94,28 @@ class State:
     life: Life = field(default_factory=Life)
     outlook: Outlook = field(default_factory=Outlook)
     history: History = field(default_factory=History)
+    usual: Usual = field(default_factory=Usual)
     audited: AuditedQuality = field(default_factory=AuditedQuality)
 
     def encode(self) -> bytes:
         """The state as msgpack, without pickle."""
         saved = Saved(
-            FORMAT, self.assembly, self.ring, self.block.pack() if self.block else None, self.block_start,
-            {name: estimator.state for name, estimator in self.drift.items()}, self.open, self.policy,
-            self.memory, self.newma.state, self.life, self.outlook, self.history, self.audited,
-        )  # fmt: skip
+            version=FORMAT,
+            assembly=self.assembly,
+            ring=self.ring,
+            block=self.block.pack() if self.block else None,
+            block_start=self.block_start,
+            drift={name: estimator.state for name, estimator in self.drift.items()},
+            open=self.open,
+            policy=self.policy,
+            memory=self.memory,
+            newma=self.newma.state,
+            usual=self.usual.state,
+            life=self.life,
+            outlook=self.outlook,
+            history=self.history,
+            audited=self.audited,
+        )
         return msgspec.msgpack.encode(saved)
 
     @classmethod
@@ -110,12 +125,21 @@ class State:
         if saved.version > FORMAT:
             raise ValueError(f"estimator state has format {saved.version}, this version reads up to {FORMAT}: upgrade")
         return cls(
-            saved.assembly, saved.ring, Profile.unpack(saved.block) if saved.block else None, saved.block_start,
-            {name: DriftEstimator.from_state(state) for name, state in saved.drift.items()},
-            saved.open, saved.policy or PolicyState(), saved.memory, Newma.from_state(saved.newma),
-            saved.life or Life(), saved.outlook or Outlook(), saved.history,
-            saved.audited or AuditedQuality(),
-        )  # fmt: skip
+            assembly=saved.assembly,
+            ring=saved.ring,
+            block=Profile.unpack(saved.block) if saved.block else None,
+            block_start=saved.block_start,
+            drift={name: DriftEstimator.from_state(state) for name, state in saved.drift.items()},
+            open=saved.open,
+            policy=saved.policy or PolicyState(),
+            memory=saved.memory,
+            newma=Newma.from_state(saved.newma),
+            usual=Usual.from_state(saved.usual),
+            life=saved.life or Life(),
+            outlook=saved.outlook or Outlook(),
+            history=saved.history,
+            audited=saved.audited or AuditedQuality(),
+        )
 
     def renew(self) -> None:
         """Forget what was estimated of the version before its present life; what is not KEPT begins anew."""
@@ -202,7 +226,7 @@ def _window(
     seen = Observed(
         reference=reference, subject=subject, window=tick.profile, block=block, start_us=tick.start, end_us=end,
         block_start_us=state.block_start, estimate=estimate, inspection=inspection, ring=state.ring,
-        memory=state.memory, passage=passage, causes=causes_of(state.open), labels=_labels(tick),
+        memory=state.memory, passage=passage, causes=causes_of(state.open), labels=_labels(tick), usual=state.usual,
         audited=state.audited,
     )  # fmt: skip
     verdicts = live(seen)
@@ -298,6 +322,7 @@ def _follow(state: State, verdicts: list[Verdict], block: Profile | None, refere
     """Feed the drift estimators, once per block."""
     if block is None:
         return
+    remember_usual(state.usual, verdicts, block, reference)
     values = _streams(verdicts, block) | kernel_streams(state.newma, block, reference)
     for stream, value in values.items():
         for name in ESTIMATORS:
