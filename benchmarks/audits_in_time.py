@@ -90,9 +90,9 @@ def concept(models: list[Deployed]) -> None:
             low = np.concatenate([one.lows for one in mine])
             print(
                 f"{name:10s} {group:21s} label-free low {100 * low.mean():.1f} (never says so); labels to the flag: "
-                f"median {np.median(delays):.0f} [{median[0]:.0f}, {median[1]:.0f}], 95% {np.quantile(delays, 0.95):.0f} "
-                f"[{most[0]:.0f}, {most[1]:.0f}]; missed {(delays >= MOST).sum()} of {len(delays)}; flags before "
-                f"the swap {sum(one.early for one in mine)}"
+                f"median {np.median(delays):.0f} [{median[0]:.0f}, {median[1]:.0f}], "
+                f"95% {np.quantile(delays, 0.95):.0f} [{most[0]:.0f}, {most[1]:.0f}]; "
+                f"missed {(delays >= MOST).sum()} of {len(delays)}; flags before it {sum(one.early for one in mine)}"
             )
         each = (
             f"{100 * one.before:.1f} -> {100 * one.after:.1f}, low {100 * one.lows.mean():.1f}: "

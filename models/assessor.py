@@ -221,6 +221,9 @@ def _window(
     mark(known, reference)
     if reference.registered and not subject.segment:
         state.audited.follow(known, reference, subject)
+    else:
+        for window in known:
+            window.cells, window.asked_cells = {}, {}
     estimate, passage, words = _forecast(state, subject, reference, tick.start)
     block = _joined(state, reference, tick)
     seen = Observed(

@@ -14,7 +14,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.audits import Floats
 from models.closed_windows import Delays, closed
 from models.columns import Subject
 from models.concept import ConceptState, ConceptWatch
@@ -24,6 +23,7 @@ from models.prediction_powered import UNIT, AuditedAccuracy, AuditedState, Traff
 from models.profile_audits import cells_of
 from models.reference import Reference
 
+Floats = NDArray[np.float64]
 MOST = 500  # audits of a window that are used; of more a part drawn at random
 CELLS = 500  # candidates of the mean per unit: the interval is rounded outwards to them
 USUAL_BET = 0.16  # on a change of middling size, in the sum that tells when it began
@@ -55,7 +55,13 @@ class AuditedQuality(msgspec.Struct):
     change: float = 0.0  # cumulative sum that tells when a change began
 
     def follow(self, ring: Sequence[Evidence], reference: Reference, subject: Subject) -> None:
-        """Take the windows that have closed since; the newest of `ring` tells how late it is."""
+        """Take the windows that have closed since, and drop their cells; the newest of `ring` tells how late it is."""
+        self._follow(ring, reference, subject)
+        for window in ring:
+            if self.until is not None and window.start <= self.until:
+                window.cells, window.asked_cells = {}, {}
+
+    def _follow(self, ring: Sequence[Evidence], reference: Reference, subject: Subject) -> None:
         if self.digest != reference.digest:
             fresh = AuditedQuality(reference.digest, until=self.until)
             for name in self.__struct_fields__:

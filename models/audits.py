@@ -17,13 +17,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from models.closed_windows import Delays, Mark, closed
 from models.distance import Z90
+from models.fixed_point import WEIGHT
 from models.label_sampling import PROXIES
-from models.profile_audits import cells_of
 from models.quality import Estimate, wilson
 from models.reference import Reference
 
@@ -33,33 +30,45 @@ if TYPE_CHECKING:
 AUDIT_BLOCK = 20  # labels that make a reading; fewer are joined with those of the following windows
 TRUST = 50.0  # audits that the belief in a calibrated proxy counts for
 LEAST_ARRIVED = 0.3  # share of either outcome that must have come before labels of an open window are read
-Floats = NDArray[np.float64]
 
 
 class Audited(NamedTuple):
-    """Audits of one or more windows: weight, correctness, proxy, and the mean proxy of the traffic, shape (n,) each.
+    """Sums over the audits of one or more windows: w = 1 / propensity, y correctness, f proxy, F mean proxy of traffic.
 
     `missing` is the share of labels, by weight, that were asked for and never came.
     """
 
-    weight: Floats
-    correct: Floats
-    proxy: Floats
-    traffic: Floats
+    n: float = 0.0
+    w: float = 0.0
+    wy: float = 0.0
+    wf: float = 0.0
+    ww: float = 0.0
+    wwy: float = 0.0
+    wwf: float = 0.0
+    wwff: float = 0.0
+    wwyf: float = 0.0
+    traffic: float = 0.0  # sum of w F
     missing: float = 0.0
+
+    @property
+    def kish(self) -> float:
+        """What unequal weights leave of the audits."""
+        return self.w**2 / self.ww
 
 
 def audits_of(windows: Sequence["Evidence"]) -> Audited:
-    """The audits of these windows; those that spilt over the bound on cells are left out."""
-    parts, missing, total = [], 0.0, 0.0
+    """The audits of these windows together."""
+    sums, traffic, asked, came = [0.0] * 9, 0.0, 0, 0
     for window in windows:
-        found = cells_of(window.cells, window.asked_cells)
-        weight, came = 1 / found.propensity, ~np.isnan(found.correct)
-        missing, total = missing + float(weight[~came].sum()), total + float(weight.sum())
+        if not window.moments:
+            continue
+        sums = [a + b / WEIGHT for a, b in zip(sums, window.moments, strict=True)]
         mean = window.proxy / (2 * PROXIES) / window.weight if window.weight else 0.0
-        parts.append(np.stack([weight[came], found.correct[came], found.proxy[came], np.full(int(came.sum()), mean)]))
-    rows = np.concatenate(parts, axis=1) if parts else np.zeros((4, 0))
-    return Audited(rows[0], rows[1], rows[2], rows[3], missing / total if total else 0.0)
+        traffic += window.moments[1] / WEIGHT * mean
+    for window in windows:
+        asked, came = asked + window.asked_weight, came + window.audit_asked_weight
+    lost = max(asked - came, 0) / asked if asked else 0.0
+    return Audited._make((*sums, traffic, lost))
 
 
 class Power(NamedTuple):
@@ -71,65 +80,61 @@ class Power(NamedTuple):
 
 def power(found: Audited) -> Power:
     """Fitted to the audits of all closed windows in memory."""
-    w, y, f, _, _ = found
-    n = len(w)
-    if n < 2 or not w.sum():
+    n = found.n
+    if n < 2:
         return Power()
-    share = w / w.sum()
-    kish = 1 / float((share**2).sum())
-    mean_y, mean_f = float(share @ y), float(share @ f)
+    y, f = found.wy / found.w, found.wf / found.w
     # What counts is the spread of the weighted mean, so squares weigh by the square of the weight.
-    squares = share**2 / float((share**2).sum())
-    vy, vf = float(squares @ (y - mean_y) ** 2), float(squares @ (f - mean_f) ** 2)
-    cov = float(squares @ ((y - mean_y) * (f - mean_f)))
-    best = min(max(cov / vf, 0.0), 1.0) if vf > 1e-9 else 0.0
-    used = (kish * best + TRUST) / (kish + TRUST) if vf > 1e-9 else 0.0
+    vy = (found.wwy * (1 - 2 * y) + y * y * found.ww) / found.ww
+    vf = (found.wwff - 2 * f * found.wwf + f * f * found.ww) / found.ww
+    cov = (found.wwyf - y * found.wwf - f * found.wwy + y * f * found.ww) / found.ww
+    told = vf > 1e-9
+    best = min(max(cov / vf, 0.0), 1.0) if told else 0.0
+    used = (found.kish * best + TRUST) / (found.kish + TRUST) if told else 0.0
     left = max(vy - 2 * used * cov + used**2 * vf, 0.0)
-    plain = max(mean_y * (1 - mean_y), 0.5 / n)
+    plain = max(y * (1 - y), 0.5 / n)
     if left >= plain:
-        used, left = 0.0, vy
+        used, left = 0.0, max(vy, 0.0)
     # Believed as the audits it rests on, beside TRUST of no gain: few audits show a gain by luck.
-    spread = (n * max(left, 0.5 / n) * (n / kish) + TRUST * plain * (n / kish)) / (n + TRUST)
+    spread = (n * max(left, 0.5 / n) + TRUST * plain) / (n + TRUST) * n / found.kish
     return Power(used, plain / spread)
 
 
 def estimate_of(found: Audited, use: Power, *, at_random: bool = False) -> Estimate:
     """Accuracy of the traffic that these audits are of, with its 90% interval; what is missing counts both ways."""
-    w, y, f, traffic, missing = found
-    if not len(w) or not w.sum():
+    if not found.n:
         return Estimate(n=0, reason="no audited labels in this window")
-    value = float(w @ (y - use.coefficient * (f - traffic)) / w.sum())
+    n = round(found.n)
+    value = (found.wy - use.coefficient * (found.wf - found.traffic)) / found.w
     value = min(max(value, 0.0), 1.0)
-    low, high = wilson(value, max(len(w) * use.worth, 1.0))
-    lost = 0.0 if at_random else missing
-    low, high = low * (1 - lost), high * (1 - lost) + lost
-    # What the filter weighs the reading by: the n whose sampling noise is as wide as the interval.
-    level = min(max(value, 0.5 / len(w)), 1 - 0.5 / len(w))
-    effective = len(w) * use.worth
+    effective = n * use.worth
+    low, high = wilson(value, max(effective, 1.0))
+    lost = 0.0 if at_random else found.missing
     if lost:
+        low, high = low * (1 - lost), high * (1 - lost) + lost
+        # What the filter weighs the reading by: the n whose sampling noise is as wide as the interval.
+        level = min(max(value, 0.5 / n), 1 - 0.5 / n)
         effective = min(effective, level * (1 - level) * (2 * Z90 / (high - low)) ** 2)
-    return Estimate(estimate=value, low=low, high=high, n=len(w), basis="labels", n_effective=effective)
+    return Estimate(estimate=value, low=low, high=high, n=n, basis="labels", n_effective=effective)
 
 
-def open_estimate(found: Audited, arrived: tuple[float, float], known: Floats) -> Estimate:
+def open_estimate(found: Audited, arrived: tuple[float, float], known: tuple[float, float]) -> Estimate:
     """Accuracy from a window whose labels are still coming: `arrived` are the shares (wrong, right) that have come.
 
     `known` counts the labels (wrong, right) that the shares were learned from. The interval is that of the log odds.
     """
-    w, y, _, _, _ = found
-    kish = float(w.sum() ** 2 / (w**2).sum())
-    share_wrong = float(w @ (1 - y) / w.sum())
-    wrong, right = kish * share_wrong + 0.5, kish * (1 - share_wrong) + 0.5
-    odds = math.log(right / arrived[1]) - math.log(wrong / arrived[0])
-    learned = sum((1 - g) / g / max(n, 1.0) for g, n in zip(arrived, known.tolist(), strict=True))
-    se = math.sqrt(1 / wrong + 1 / right + learned)
-    value, low, high = (1 / (1 + math.exp(-(odds + d))) for d in (0.0, -Z90 * se, Z90 * se))
+    kish, share = found.kish, min(max(found.wy / found.w, 0.0), 1.0)
+    right, wrong = kish * share / arrived[1], kish * (1 - share) / arrived[0]
+    value = right / (right + wrong)
     # Half a label more of either kind keeps the interval apart from 0 and 1; the value itself needs it not.
-    plain = (right - 0.5) / arrived[1], (wrong - 0.5) / arrived[0]
-    value = plain[0] / (plain[0] + plain[1])
+    more_right, more_wrong = kish * share + 0.5, kish * (1 - share) + 0.5
+    odds = math.log(more_right / arrived[1]) - math.log(more_wrong / arrived[0])
+    learned = sum((1 - g) / g / max(n, 1.0) for g, n in zip(arrived, known, strict=True))
+    se = math.sqrt(1 / more_wrong + 1 / more_right + learned)
+    low, high = (1 / (1 + math.exp(-(odds + d))) for d in (-Z90 * se, Z90 * se))
     level = min(max(value, low), high)
     return Estimate(
-        estimate=value, low=min(low, value), high=max(high, value), n=len(w), basis="labels",
+        estimate=value, low=min(low, value), high=max(high, value), n=round(found.n), basis="labels",
         n_effective=min(1 / (level * (1 - level) * se**2), kish),
     )  # fmt: skip
 
@@ -164,7 +169,7 @@ def audit_readings(
     for window in windows:
         shares = window.mark.arrived
         if shares is not None and min(shares) >= LEAST_ARRIVED and window.audits >= AUDIT_BLOCK:
-            found[window.start // length] = open_estimate(audits_of([window]), shares, np.array(window.mark.learned))
+            found[window.start // length] = open_estimate(audits_of([window]), shares, window.mark.learned)
     return found
 
 

@@ -14,7 +14,7 @@ from models.closed_windows import Mark
 from models.distance import effective
 from models.forecast import MEMORY, Reading, reading
 from models.profile import UNIT, WEIGHT, Profile
-from models.profile_audits import ASKED_CELLS, CELLS
+from models.profile_audits import ASKED_CELLS, CELLS, MOMENTS
 from models.quality import Estimate, audited, label_free
 from models.reference import Reference
 
@@ -48,7 +48,10 @@ class Evidence(msgspec.Struct):
     asked: int = 0  # predictions that a label was asked for
     asked_propensity: int = 0  # sum of the probabilities of being asked for, in units of `label_sampling.STEP`
     audit_asked: int = 0  # labels that answered a request
-    cells: dict[str, int] = {}  # audits, see `profile_audits`
+    asked_weight: int = 0  # predictions that those asked about stand for
+    audit_asked_weight: int = 0
+    moments: list[int] = []  # sums over audits, see `profile_audits.MOMENTS`
+    cells: dict[str, int] = {}  # audits one by one, see `profile_audits`; empty once nobody needs them any more
     asked_cells: dict[str, int] = {}
     cbpe_weight: int = 0  # of events whose answer the registered tables judge
     cbpe_right: int = 0
@@ -99,6 +102,11 @@ class Evidence(msgspec.Struct):
         self.asked += counts.get("asked.n", 0)
         self.asked_propensity += counts.get("asked.propensity", 0)
         self.audit_asked += counts.get("audit.asked", 0)
+        self.asked_weight += counts.get("asked.weight", 0)
+        self.audit_asked_weight += counts.get("audit.asked_weight", 0)
+        found = profile.sums.get(MOMENTS)
+        if found is not None:
+            self.moments = _added(self.moments, found.tolist())
         self.cells = _merged(self.cells, profile.categories.get(CELLS, {}))
         self.asked_cells = _merged(self.asked_cells, profile.categories.get(ASKED_CELLS, {}))
         right = counts.get("audit.n_correct", 0)
@@ -110,7 +118,12 @@ class Evidence(msgspec.Struct):
         values: dict[str, Any] = {}
         for name in self.__struct_fields__[1:]:
             mine, its = getattr(self, name), getattr(other, name)
-            values[name] = its if name == "mark" else _merged(mine, its) if isinstance(mine, dict) else mine + its
+            if isinstance(mine, list):
+                values[name] = _added(mine, its)
+            elif isinstance(mine, dict):
+                values[name] = _merged(mine, its)
+            else:
+                values[name] = its if name == "mark" else mine + its
         return Evidence(other.start, **values)
 
     def label_free(self, reference: Reference) -> Estimate:
@@ -160,6 +173,10 @@ def _merged(one: dict[Any, int], other: dict[Any, int]) -> dict[Any, int]:
 
 
 Begun = tuple[Evidence | None, Evidence | None]  # unfinished blocks of label-free readings, and of audits
+
+
+def _added(one: list[int], other: list[int]) -> list[int]:
+    return [a + b for a, b in zip(one, other, strict=True)] if one and other else one or other
 
 
 def remember(ring: list[Evidence], start: int, profile: Profile, age: int = 0) -> Evidence:

@@ -1,8 +1,9 @@
 """What a profile observes of audits: which labels were asked for, and what the audited answers were like.
 
-Everything about an audited answer that estimates need is kept in cells: right or wrong, its P(correct) in steps, and
-the probability with which its label was asked for. Their counts are integers and bounded, and from them alone any sum
-over audits can be made, one by one in any order. The same of inferences that labels are asked for tells who is missing.
+Estimates of a window need nine sums. A sequence that takes audits one by one needs each of them: they are kept in
+cells, right or wrong, P(correct) in steps, and the probability with which the label was asked for. Counts of cells are
+integers and bounded, and the audits of a window can be had from them in any order. The same of all inferences that
+labels are asked for tells who is missing.
 """
 
 from collections.abc import Mapping
@@ -12,10 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.columns import Inferences, Outcomes
+from models.fixed_point import WEIGHT
 from models.label_sampling import PROXIES, STEP, step_of, stepped
 from models.tables import OTHER, Tables
 
 CELLS, ASKED_CELLS = "audit.cells", "asked.cells"
+# Sums over audits of 1, w, w y, w f, w^2, w^2 y, w^2 f, w^2 f^2, w^2 y f in units of 1 / WEIGHT: w = 1 / propensity,
+# y correctness, f = P(correct) in steps.
+MOMENTS = "audit.moments"
 
 
 def add_asked(into: Tables, rows: Inferences) -> None:
@@ -23,6 +28,7 @@ def add_asked(into: Tables, rows: Inferences) -> None:
     if rows.propensity is None or rows.asked is None or rows.step is None:
         return
     into.count("asked.n", int(rows.asked.sum()))
+    into.count("asked.weight", int(np.rint(WEIGHT / rows.propensity[rows.asked]).sum()))
     into.count("asked.propensity", int(np.rint(rows.propensity / STEP).astype(np.int64).sum()))
     for step, p in zip(rows.step[rows.asked].tolist(), rows.propensity[rows.asked].tolist(), strict=True):
         into.category(ASKED_CELLS, _cell(step, p), 1)
@@ -35,6 +41,12 @@ def add_cells(into: Tables, rows: Outcomes) -> None:
     steps = step_of(np.where(known, stepped(np.clip(np.where(known, rows.confidence, 0.0), 0, 1)), np.nan))
     asked = np.zeros(len(rows), bool) if rows.asked is None else rows.asked
     into.count("audit.asked", int(asked.sum()))
+    into.count("audit.asked_weight", int(np.rint(WEIGHT / propensity[asked]).sum()))
+    proxy, y = np.where(known, (steps + 0.5) / PROXIES, 0.0), rows.correct.astype(float)
+    w = 1 / propensity
+    moments = (np.ones(len(w)), w, w * y, w * proxy, w**2, w**2 * y, w**2 * proxy, (w * proxy) ** 2, w**2 * y * proxy)
+    # Each row is rounded by itself, so that the sums are the same in any order.
+    into.sum(MOMENTS, np.array([int(np.rint(m * WEIGHT).astype(np.int64).sum()) for m in moments], dtype=np.int64))
     columns = (c.tolist() for c in (asked, rows.correct, steps, propensity))
     for mine, right, step, p in zip(*columns, strict=True):
         into.category(CELLS, f"{int(mine)} {int(right)} {_cell(step, p)}", 1)
