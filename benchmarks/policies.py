@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 
 from benchmarks.policy_worlds import every
-from models.backtest import Past, Setting, World
+from models.backtest import Past, Run, Setting, World
 from models.backtest_policies import fresh_error
 from models.backtest_table import Row, compare, difference, starting
 
@@ -61,9 +61,9 @@ def history(name: str, seeds: int) -> dict[Case, dict[str, list[Row]]]:
     """Every policy in every case on one history, seed by seed."""
     found: dict[Case, dict[str, list[Row]]] = {case: {p: [] for p in POLICIES} for case in CASES}
     for seed in range(seeds):
-        world = every()[name](seed)
+        world, known = every()[name](seed), dict[tuple[str, int, int], Run]()
         for case in CASES:
-            for row in compare(world, case.setting(world, name), POLICIES):
+            for row in compare(world, case.setting(world, name), POLICIES, known=known):
                 found[case][row.policy].append(row)
     return found
 

@@ -158,6 +158,8 @@ def test_a_recording_with_descriptors(tmp_path: Path) -> None:
         (("rows.csv", "--target", "y", "--threshold", 0.9, "--window", "2", "--model", "best"), "is none of hist"),
         (("rows.csv", "--target", "y", "--threshold", 0.9, "--window", "2", "--model", "no:such"), "cannot be used"),
         (("percent.csv", "--threshold", 0.9), "accuracy must lie between 0 and 1"),
+        (("words.csv", "--threshold", 0.9), "column `accuracy` must hold numbers"),
+        (("gaps.csv", "--threshold", 0.9), "column `window` must hold whole numbers"),
         (("silent.jsonl", "--threshold", 0.9), "no label is about a recorded inference"),
         (("broken.parquet", "--threshold", 0.9), "broken.parquet cannot be read"),
         (("nowhere.csv", "--threshold", 0.9), "does not exist"),
@@ -170,6 +172,8 @@ def test_a_mistake_is_one_clear_line(
     series(tmp_path / "q.csv", versions=1, windows=30)
     (tmp_path / "rows.csv").write_text("a,y\n" + "1.5,0\n2.5,1\n" * 50)
     (tmp_path / "percent.csv").write_text("window,accuracy\n" + "".join(f"{k},93\n" for k in range(20)))
+    (tmp_path / "words.csv").write_text("window,accuracy\n1,good\n2,bad\n")
+    (tmp_path / "gaps.csv").write_text("window,accuracy\n1.5,0.9\n2,0.9\n")
     (tmp_path / "broken.parquet").write_bytes(b"PAR1 not really")
     event = {"id": "r1", "time": stamp(START), "model": "m", "version": "1", "output": {"label": "7"}}
     (tmp_path / "silent.jsonl").write_text(json.dumps(event) + "\n")
