@@ -1,6 +1,7 @@
 """`bestbefore backtest` from the file to the plot: a series of quality, a table to retrain on, a recording."""
 
 import json
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,20 @@ def test_a_recording_with_descriptors(tmp_path: Path) -> None:
     assert (setting["cost_retrain"], setting["cost_degraded_per_day"]) == (1.0, 0.5)
     assert "ages as the 2 of the history did, up to 20 windows old" in found["assumed"]
     assert "600 labels, nine in ten within 5.0 days" in found["assumed"]
+
+
+def test_without_the_extra_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("matplotlib", "sklearn.ensemble"):
+        monkeypatch.setitem(sys.modules, name, None)
+    words = ("--threshold", 0.86, "--policies", "never,oracle", "--out", tmp_path / "out")
+    drawn = command(series(tmp_path / "quality.csv"), *words)
+    assert drawn.exit_code == 0
+    assert "no plot: matplotlib is not installed; pip install 'bestbefore[demo]'" in drawn.stderr
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["backtest.json"]
+    pq.write_table(table(2000), tmp_path / "rows.parquet")
+    fitted = command(tmp_path / "rows.parquet", "--target", "bought", "--window", 100, "--memory", 500, *words)
+    assert fitted.exit_code == 2
+    assert "needs scikit-learn: pip install 'bestbefore[demo]'" in fitted.stderr
 
 
 @pytest.mark.parametrize(
