@@ -238,6 +238,7 @@ class Lane:
             await asyncio.gather(*(runtime.send(LABEL_REQUESTS, m.key, m.value, m.headers) for m in some))
 
     async def _publish(self) -> None:
+        await self.runtime.changes_first()
         source = f"{self.tp.topic}/{self.tp.partition}"
         # One after the other: records of one key must not overtake each other in a retry.
         for item in self.book.close():
