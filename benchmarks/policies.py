@@ -6,9 +6,10 @@ digits the last layer of the CNN. The first third is for tuning, the costs are t
 delay are in windows. `errors`: a retraining costs so many wrong answers. `below`: it costs so many windows below the
 threshold, which is .85 for digits, .80 for the census and five points below a fresh model elsewhere.
 
-Seeds 0 .. 19; ours was shaped on seeds 1000 .. 1002 (Rain: shifts 0 and 3 of the same history). Rain and the census are one history each: their seeds
-(five for Rain) shift windows by 12 days, or draw other people, so they tell of luck and not of other histories. A win
-or a loss is a paired difference whose 90% interval over seeds excludes zero; everything else is a tie.
+Seeds 0 .. 19; ours was shaped on seeds 1000 .. 1002 (Rain: shifts 0 and 3 of the same history). Rain and the census
+are one history each: their seeds (five for Rain) shift windows by 12 days, or draw other people, so they tell of luck
+and not of other histories. A win or a loss is a paired difference whose 90% interval over seeds excludes zero;
+everything else is a tie.
 """
 
 import argparse
