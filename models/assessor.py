@@ -219,11 +219,7 @@ def _window(
     evidence = remember(state.ring, tick.start, tick.profile)
     known = [e for e in state.ring if e.start <= tick.start]
     mark(known, reference)
-    if reference.registered and not subject.segment:
-        state.audited.follow(known, reference, subject)
-    else:
-        for window in known:
-            window.cells, window.asked_cells = {}, {}
+    state.audited.follow(known, reference, subject)
     estimate, passage, words = _forecast(state, subject, reference, tick.start)
     block = _joined(state, reference, tick)
     seen = Observed(

@@ -55,10 +55,15 @@ class AuditedQuality(msgspec.Struct):
     change: float = 0.0  # cumulative sum that tells when a change began
 
     def follow(self, ring: Sequence[Evidence], reference: Reference, subject: Subject) -> None:
-        """Take the windows that have closed since, and drop their cells; the newest of `ring` tells how late it is."""
-        self._follow(ring, reference, subject)
+        """Take the windows that have closed since, and drop their cells; the newest of `ring` tells how late it is.
+
+        Only all traffic of a described version is followed; the cells of others are dropped at once.
+        """
+        followed = reference.registered and not subject.segment
+        if followed:
+            self._follow(ring, reference, subject)
         for window in ring:
-            if self.until is not None and window.start <= self.until:
+            if not followed or (self.until is not None and window.start <= self.until):
                 window.cells, window.asked_cells = {}, {}
 
     def _follow(self, ring: Sequence[Evidence], reference: Reference, subject: Subject) -> None:
