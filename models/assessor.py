@@ -15,12 +15,16 @@ import msgspec
 
 from models.assembly import Assembly, Tick
 from models.causes import recalibrated
+from models.change import Change, ChangeState
+from models.change_layer import follow_change
+from models.change_told import status as change_status
+from models.change_told import verdicts as change_verdicts
 from models.checks.catalogue import fleet, live, worst
 from models.checks.observed import Memory, Observed
 from models.checks.quality_and_time_to_threshold import without_threshold
 from models.checks.verdict import Verdict
 from models.columns import Subject
-from models.drift import ESTIMATORS, DriftEstimator, DriftState
+from models.drift import DETECTORS, DriftEstimator, DriftState, selected
 from models.evidence import Evidence, readings, remember
 from models.forecast import Passage, current_quality, filter_quality, first_passage
 from models.inspection import Inspection
@@ -58,6 +62,7 @@ class Saved(msgspec.Struct):
     open: dict[str, Open] = {}
     policy: PolicyState | None = None
     memory: Memory = {}
+    change: ChangeState | None = None
 
 
 @dataclass(slots=True)
@@ -72,13 +77,14 @@ class State:
     open: dict[str, Open] = field(default_factory=dict)
     policy: PolicyState = field(default_factory=PolicyState)
     memory: Memory = field(default_factory=dict)
+    change: Change | None = None
 
     def encode(self) -> bytes:
         """The state as msgpack, without pickle."""
         saved = Saved(
             FORMAT, self.assembly, self.ring, self.block.pack() if self.block else None, self.block_start,
             {name: estimator.state for name, estimator in self.drift.items()}, self.open, self.policy,
-            self.memory,
+            self.memory, self.change.state if self.change else None,
         )  # fmt: skip
         return msgspec.msgpack.encode(saved)
 
@@ -92,6 +98,7 @@ class State:
             saved.assembly, saved.ring, Profile.unpack(saved.block) if saved.block else None, saved.block_start,
             {name: DriftEstimator.from_state(state) for name, state in saved.drift.items()},
             saved.open, saved.policy or PolicyState(), saved.memory,
+            Change.from_state(saved.change) if saved.change else None,
         )  # fmt: skip
 
 
@@ -138,7 +145,10 @@ def _window(
         memory=state.memory, passage=passage, causes=causes_of(state.open), labels=_labels(tick),
     )  # fmt: skip
     verdicts = live(seen)
-    _follow(state, verdicts, block)
+    drift = _streams(verdicts, block) if block is not None else {}
+    _follow(state, drift, selected(seen.value(DETECTORS)))
+    state.change = follow_change(state.change, seen, evidence, drift)
+    verdicts += change_verdicts(state.change) if state.change else []
     notes = watch(state.open, subject, reference, tick.start, verdicts)
     trigger = _decision(state, seen)
     if trigger is not None:
@@ -233,12 +243,11 @@ def _joined(state: State, reference: Reference, tick: Tick) -> Profile | None:
     return None if state.block is not None else block
 
 
-def _follow(state: State, verdicts: list[Verdict], block: Profile | None) -> None:
-    """Feed the drift estimators, once per block."""
-    if block is None:
-        return
-    for stream, value in _streams(verdicts, block).items():
-        for name in ESTIMATORS:
+def _follow(state: State, streams: dict[str, float], detectors: tuple[str, ...]) -> None:
+    """Feed the drift estimators, once per block; those no longer selected are forgotten."""
+    state.drift = {name: known for name, known in state.drift.items() if known.name in detectors}
+    for stream, value in streams.items():
+        for name in detectors:
             state.drift.setdefault(f"{stream}/{name}", DriftEstimator(name)).update(value)
 
 
@@ -284,6 +293,7 @@ def _status(
         "forecast": forecast,
         "verdicts": worst(verdicts),
         "drift_alarms": {name: estimator.alarms for name, estimator in sorted(state.drift.items()) if estimator.alarms},
+        "change": change_status(state.change) if state.change else None,
         "open_mismatches": sorted(key for key, watched in state.open.items() if watched.id),
         "incident": state.policy.trigger_id,
         "open_triggers": state.policy.open_triggers,

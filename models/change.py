@@ -72,7 +72,7 @@ class Change:
     def __init__(self, run_length: float, season: int, window_us: int) -> None:
         self.season, self.window_us = season, window_us
         self.streams: dict[str, Stream] = {}
-        self.budget = AlarmBudget(max(run_length, 1.0), {})
+        self.budget = AlarmBudget(max(float(run_length), 1.0), {})
         self.achieved: RunLength | None = None
         self.held: dict[str, Suspected] = {}
         self.ended: dict[str, int] = {}

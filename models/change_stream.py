@@ -13,7 +13,7 @@ from models.reference_traffic import ReferenceTraffic, TrafficState
 from models.run_length import FEWEST, RunLength, filled, prepare, started
 from models.sequential import SequentialDetector, SequentialState
 
-TESTED = 4_000  # units; a longer run length of one stream is not replayed, that of the whole budget is
+TESTED = 4_000.0  # units; a longer run length of one stream is not replayed, that of the whole budget is
 UNLIMITED = 1e15  # run length of a plan whose alarms are those of the budget alone
 AGAIN = 1.5  # times as much reference, before a stream that could not keep its promise is tried again
 SEASONS, FEW = 4, 8  # block means of a new level to learn it from: so many seasons, and so many more
@@ -100,7 +100,7 @@ class Stream:
         plan = msgspec.structs.replace(found.plan, run_length=UNLIMITED, memory=remembered)
         self.detector = started(msgspec.structs.replace(found, plan=plan), values)
         self.detector.restart()  # what it learned from is no evidence
-        self._blocks = BlockMeans(self.length, season)
+        self._blocks = BlockMeans(self.length, season if plan.positions > 1 else 1)
         self.reason, self._recent = "", []
 
     def learn_anew(self) -> None:

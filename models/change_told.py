@@ -6,16 +6,16 @@ P(y given x) is not what it was. None of them withholds a retraining or asks for
 
 from typing import Any
 
+from models.causes import CHANGE
 from models.change import Change, Suspected
 from models.change_readings import EMBEDDING, ERRORS, INPUTS, OUTPUTS
+from models.checks.promise import FALSE_ALARMS
 from models.checks.verdict import Effect, Severity, Side, Verdict
 from models.notes import rounded
 from models.policy import rfc3339
 from models.run_length import RunLength
 from models.units import duration_text
 
-FIELD = "change"
-FALSE_ALARMS = "system_context.bestbefore.false_alarms"
 OWNER, REMEDY = "data scientist", "look at what changed at that time; quality decides about retraining"
 CHECKS = {INPUTS: "covariate-drift", OUTPUTS: "label-and-prediction-shift", EMBEDDING: "embedding-drift"}
 SHOWN = 5  # streams that a message names
@@ -30,7 +30,7 @@ def verdicts(change: Change) -> list[Verdict]:
     found = [_mismatch(change, check, suspects) for check, suspects in sorted(open_.items())]
     return found + [
         Verdict(
-            check=check, verdict="ok", field=FIELD, severity="info", owner=OWNER, remedy=REMEDY,
+            check=check, verdict="ok", field=CHANGE, severity="info", owner=OWNER, remedy=REMEDY,
             message="what had changed is steady at its new level, which is the one watched from now on",
         )
         for check in sorted(over - open_.keys())
@@ -78,7 +78,7 @@ def _mismatch(change: Change, check: str, suspects: list[Suspected]) -> Verdict:
     alone = ", while no stream of data did: what the labels mean may have changed" if _concept(first) else ""
     moved, path = first.moved, f"telemetry.streams.{first.stream}"
     return Verdict(
-        check=check, verdict="mismatch", field=FIELD, severity=severity, owner=OWNER, action="review", remedy=REMEDY,
+        check=check, verdict="mismatch", field=CHANGE, severity=severity, owner=OWNER, action="review", remedy=REMEDY,
         left=Side(FALSE_ALARMS, f"once in {_time(change, change.run_length)}"),
         right=Side(path, _six(moved.level + moved.size), low=_six(moved.level + moved.low),
                    high=_six(moved.level + moved.high), n=moved.blocks),

@@ -123,7 +123,8 @@ def replayed(
     traffic = Resampled(reference, season, chunk, seed)
     learn = math.ceil(plan.learn / plan.positions) * plan.positions
     blocks = math.ceil(min(plan.run_length, max(plan.run_length / 4, SETTLED)))
-    alarms = 0
+    alarms, done = 0, 0
+    hopeless = 2 * blocks * ROWS / plan.run_length + 20  # twice as many alarms as promised are enough to know
     for number in range(learn + blocks):
         total = traffic.step()
         for _ in range(length - 1):
@@ -133,7 +134,10 @@ def replayed(
         if fired.any():
             alarms += int(fired.sum())
             core.restart(fired)
-    return counted(alarms, float(blocks * ROWS * length), plan.run_length * length)
+        done = number + 1 - learn
+        if alarms > hopeless:
+            break
+    return counted(alarms, float(done * ROWS * length), plan.run_length * length)
 
 
 def prepare(
@@ -166,8 +170,7 @@ def prepare(
             continue
         # Short chunks make much new traffic of a short reference, long ones keep what the autocorrelation time missed.
         chunks = {max(season, 5 * length), max(season, 5 * length, len(values) // FEWEST)}
-        replays = [replayed(plan, values, length=length, season=season, chunk=c, seed=seed) for c in sorted(chunks)]
-        achieved = max(replays, key=lambda found: found.alarms / found.ticks).times(unit)
+        achieved = _worst(plan, values, length, season, sorted(chunks), seed).times(unit)
         found = Preparation(
             status="watching" if achieved.kept else "learning",
             reason=None if achieved.kept else f"{achieved.told()}; a longer reference allows longer blocks",
@@ -180,6 +183,15 @@ def prepare(
         if achieved.kept:
             break
     return found
+
+
+def _worst(plan: Plan, values: Floats, length: int, season: int, chunks: list[int], seed: int) -> RunLength:
+    """The replay with the most alarms; none is made after one that does not keep the promise."""
+    replays: list[RunLength] = []
+    for chunk in chunks:
+        if all(replay.kept for replay in replays):
+            replays.append(replayed(plan, values, length=length, season=season, chunk=chunk, seed=seed))
+    return max(replays, key=lambda found: found.alarms / found.ticks)
 
 
 def _constant(values: Floats, run_length: float, season: int, unit: int) -> Preparation:

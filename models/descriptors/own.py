@@ -4,7 +4,7 @@ Every key is optional, unknown keys are kept and not looked at, null is the same
 durations are texts such as `3 days`, instants are RFC 3339 texts or dates.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -89,6 +89,7 @@ class SystemContextOwn(Own, kw_only=True):
     cost_retrain: Amount | None = None
     cost_degraded_per_day: Amount | None = None
     false_alarms: str | None = None
+    detectors: list[Literal["adwin", "page-hinkley", "kswin"]] | None = None  # of drift, by name
     owner: str | None = None
     owners: dict[str, str] | None = None
     checks: list[dict[str, Any]] | None = None
