@@ -11,13 +11,14 @@ promised. After an alarm the streams behind it learn their new level; an alarm i
 One preparation or joint replay per tick at most, so no window costs more than about a second, and most cost nothing.
 """
 
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
 
 from models.alarm_budget import AlarmBudget, BudgetState, shares
-from models.change_stream import Moved, Stream, StreamState
+from models.change_stream import YOUNG, Moved, Stream, StreamState
 from models.joint_replay import together
 from models.run_length import RunLength
 
@@ -114,6 +115,7 @@ class Change:
         fresh = sorted(readings.keys() - self.streams.keys())[: MOST_STREAMS - len(self.streams)]
         for name in fresh:
             self.streams[name] = Stream(self.season, harm=readings[name].harm)
+            self.streams[name].next_try = math.ceil(self.run_length / YOUNG)
         if fresh:
             self._share()
 
@@ -128,8 +130,7 @@ class Change:
         name = min((name for name, s in self.streams.items() if s.due), default=None)
         if name is not None:
             alone = self.run_length / self.budget.state.weights[name]
-            self.streams[name].prepare(alone, self.run_length / 2, seed)
-            if self.streams[name].detector is not None:
+            if self.streams[name].prepare(alone, self.run_length / 2, seed):
                 self._replay_at, self.achieved = self._tick + max(self.season, QUIET), None
                 self._share()
         elif self._replay_at is not None and self._tick >= self._replay_at:
@@ -150,8 +151,6 @@ class Change:
             self._share()
             return
         self.achieved = joint.run_length
-        for name in armed:
-            self.streams[name].keep_reference()
 
     # -- alarms ------------------------------------------------------------------------------------
 
@@ -168,7 +167,7 @@ class Change:
                     part=suspect.part, moved=stream.moved(self._tick),
                 )
             )  # fmt: skip
-            stream.learn_anew()
+            stream.learn_anew(self._tick, self.run_length)
         self.last = tuple(found)
         self.held |= {suspected.stream: suspected for suspected in found}
 
@@ -176,8 +175,6 @@ class Change:
         """A change is over when the new level is learned, or when it is too long ago to speak of."""
         self.ended = {name: left - 1 for name, left in self.ended.items() if left > 1 and name not in self.held}
         for name, suspected in list(self.held.items()):
-            if self.streams[name].status == "watching":
-                self._replay_at = self._replay_at or self._tick + 1
             if self.streams[name].status == "watching" or self._tick - suspected.tick > self.run_length:
                 del self.held[name]
                 self.ended[name] = HELD
@@ -188,7 +185,8 @@ class Change:
         return ChangeState(
             run_length=self.run_length, season=self.season, window_us=self.window_us, budget=self.budget.state,
             streams={name: stream.state for name, stream in self.streams.items()}, tick=self._tick,
-            achieved=self.achieved, replay_at=self._replay_at, held=dict(self.held), ended=dict(self.ended), last=self.last,
+            achieved=self.achieved, replay_at=self._replay_at, held=dict(self.held), ended=dict(self.ended),
+            last=self.last,
         )  # fmt: skip
 
     @classmethod

@@ -6,7 +6,7 @@
 | `failures` | share of events that failed or abstained | harm |
 | `quality` | 1 - the label-free estimate of accuracy | harm |
 | `confidence` | 1 - mean confidence; only where there is no label-free estimate | harm |
-| `inputs/<feature>` | mean rank of its values among those of the reference, 0 to 1; of categories: share of the commonest | change |
+| `inputs/<feature>` | mean rank of its values among those of the reference; share of its commonest category | change |
 | `outputs` | share of the predicted class that is the commonest in the reference | change |
 | `embedding`, `embedding/...` | the distances of sampled inputs from the reference | change |
 """

@@ -65,7 +65,8 @@ def told(change: Change) -> str:
         return f"{promised}; {learning} of {len(change.streams)} streams are learning, and nothing is replayed yet"
     once = "none came" if found.achieved is None else f"one came every {_time(change, found.achieved)}"
     low, high = _time(change, found.low), "more" if found.high is None else _time(change, found.high)
-    return f"{promised}; in {_time(change, found.ticks)} of replayed reference traffic {once} (90% interval {low} to {high})"
+    replayed = f"in {_time(change, found.ticks)} of replayed reference traffic {once}"
+    return f"{promised}; {replayed} (90% interval {low} to {high})"
 
 
 def _mismatch(change: Change, check: str, suspects: list[Suspected]) -> Verdict:

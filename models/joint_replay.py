@@ -134,11 +134,12 @@ def _groups(streams: Mapping[str, Armed], path: NDArray[np.int64], slot: int) ->
     alike: dict[tuple[Plan, int], list[tuple[str, Armed]]] = {}
     for name, armed in streams.items():
         memory = armed.plan.memory or armed.plan.run_length / 2
-        alike.setdefault((_same_learn(armed.plan, armed.plan.positions + 2, memory), armed.ticks), []).append((name, armed))
+        plan = _same_learn(armed.plan, armed.plan.positions + 2, memory)
+        alike.setdefault((plan, armed.ticks), []).append((name, armed))
     for (plan, _), members in alike.items():
         least = min(armed.plan.learn for _, armed in members)
-        plan = _same_learn(plan, least, plan.memory)
-        yield Group(plan, members, [_blocks(armed, path, slot) for _, armed in members])
+        blocks = [_blocks(armed, path, slot) for _, armed in members]
+        yield Group(_same_learn(plan, least, plan.memory), members, blocks)
 
 
 def _same_learn(plan: Plan, learn: int, memory: float | None) -> Plan:

@@ -6,6 +6,7 @@ that had a value.
 """
 
 import math
+from array import array
 from typing import NamedTuple
 
 import msgspec
@@ -37,11 +38,14 @@ class TrafficState(msgspec.Struct, frozen=True, kw_only=True):
     at: int = -1
     n: int = 0
     mean: float = 0.0
-    full: bool = False
+    fixed: bool = False
+    frozen: bool = False
 
 
 class ReferenceTraffic:
-    """Collects while a stream is `learning`, then only tells when a unit is over; `season` is in ticks.
+    """Collects until it is `frozen`, then only tells when a unit is over; `season` is in ticks.
+
+    While it is `fixed`, because a detector counts on the unit, none are joined, and it freezes when it is full.
 
     >>> traffic = ReferenceTraffic(season=1)
     >>> for tick in range(5):
@@ -51,10 +55,10 @@ class ReferenceTraffic:
     """
 
     def __init__(self, season: int) -> None:
-        self.season, self.unit, self.first, self.frozen = season, 1, 0, False
-        self._values: list[float] = []
+        self.season, self.unit, self.first = season, 1, 0
+        self.fixed = self.frozen = False
+        self._values = array("d")
         self._known = 0  # of the values are no NaN
-        self._packed: bytes | None = None
         self._at, self._n, self._mean = -1, 0, 0.0
         self._closed: tuple[Unit, ...] = ()
 
@@ -99,14 +103,16 @@ class ReferenceTraffic:
         self._n, self._mean = 0, 0.0
         if self.frozen:
             return
-        self._packed = None
         if not self._values:
             self.first = unit.number
         gap = unit.number - self.first - len(self._values)
         if gap > MOST:  # nothing for so long: what came before is another time
-            self._values, self._known, self.first, gap = [], 0, unit.number, 0
-        self._values += [math.nan] * gap + [unit.mean]
+            self._values, self._known, self.first, gap = array("d"), 0, unit.number, 0
+        self._values.extend([*[math.nan] * gap, unit.mean])
         self._known += 1
+        if self.fixed:
+            self.frozen = len(self._values) >= MOST
+            return
         while len(self._values) > MOST or self._sparse():
             self._join()
 
@@ -121,7 +127,7 @@ class ReferenceTraffic:
         groups = np.array(kept, np.float64).reshape(-1, factor)
         known = np.isfinite(groups)
         sums, n = np.where(known, groups, 0.0).sum(axis=1), known.sum(axis=1)
-        self._values = np.where(n > 0, sums / np.maximum(n, 1), np.nan).tolist()
+        self._values = array("d", np.where(n > 0, sums / np.maximum(n, 1), np.nan).tolist())
         self._known = int((n > 0).sum())
         self.first = (self.first + skipped) // factor
         self.unit *= factor
@@ -132,11 +138,10 @@ class ReferenceTraffic:
     @property
     def state(self) -> TrafficState:
         """What `from_state` needs; `closed` is not part of it, read it first."""
-        if self._packed is None:
-            self._packed = np.array(self._values, "<f8").tobytes()
+        values = np.asarray(self._values, "<f8").tobytes()
         return TrafficState(
-            season=self.season, unit=self.unit, first=self.first, values=self._packed, at=self._at, n=self._n,
-            mean=self._mean, full=self.frozen,
+            season=self.season, unit=self.unit, first=self.first, values=values, at=self._at, n=self._n,
+            mean=self._mean, fixed=self.fixed, frozen=self.frozen,
         )  # fmt: skip
 
     @classmethod
@@ -145,8 +150,9 @@ class ReferenceTraffic:
         if state.version != 1:
             raise ValueError(f"reference traffic has version {state.version}, known is 1; start the stream afresh")
         found = cls(state.season)
-        found.unit, found.first, found.frozen = state.unit, state.first, state.full
-        found._values = np.frombuffer(state.values, "<f8").tolist()
+        found.unit, found.first = state.unit, state.first
+        found.fixed, found.frozen = state.fixed, state.frozen
+        found._values = array("d", np.frombuffer(state.values, "<f8").tolist())
         found._known = sum(not math.isnan(v) for v in found._values)
         found._at, found._n, found._mean = state.at, state.n, state.mean
         return found

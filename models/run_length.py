@@ -22,7 +22,7 @@ from models.sequential import Evidence, Plan, SequentialDetector
 Floats = NDArray[np.float64]
 Side = Literal["up", "down", "both"]
 ROWS = 160  # replays side by side: 40 run lengths at least, so that the interval is a third to either side at most
-SETTLED = 1_000  # blocks, in which the evidence has long forgotten that it started from nothing
+SETTLED = 600  # blocks, in which the evidence has long forgotten that it started from nothing
 FEWEST = 40  # blocks of reference, below which nothing is promised
 INDEPENDENT = 5  # autocorrelation times: neighbouring blocks then correlate by about 0.05
 NORMAL = 9.21  # Jarque and Bera's statistic has a chance of 1% to be larger for normal values
@@ -223,9 +223,7 @@ def _plan(kind: str, values: Floats, run_length: float, length: int, season: int
     # In steps of a quarter, so that streams alike have the same plan.
     beyond = max(1.5 * float(np.abs(scores).max()) / 4, 1.0)
     farthest = min(4 * 1.25 ** math.ceil(math.log(beyond, 1.25)), 99.0)
-    return Plan(
-        kind="mean", run_length=per_block, learn=len(means), positions=positions, farthest=farthest, side=side
-    )
+    return Plan(kind="mean", run_length=per_block, learn=len(means), positions=positions, farthest=farthest, side=side)
 
 
 def started(preparation: Preparation, reference: Floats) -> SequentialDetector:
