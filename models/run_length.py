@@ -75,13 +75,14 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
     run_length: RunLength | None = None
 
 
-def counted(alarms: int, ticks: float, promised: float) -> RunLength:
+def counted(alarms: int, ticks: float, promised: float, level: float = 0.9) -> RunLength:
     """Ticks per alarm; false alarms of rare kinds come as a Poisson process (Garwood 1936, for the interval)."""
+    outside = (1 - level) / 2
     return RunLength(
         promised=promised,
         achieved=ticks / alarms if alarms else None,
-        low=2 * ticks / float(chdtri(2 * alarms + 2, 0.05)),
-        high=2 * ticks / float(chdtri(2 * alarms, 0.95)) if alarms else None,
+        low=2 * ticks / float(chdtri(2 * alarms + 2, outside)),
+        high=2 * ticks / float(chdtri(2 * alarms, 1 - outside)) if alarms else None,
         alarms=alarms,
         ticks=ticks,
     )

@@ -116,7 +116,7 @@ def test_drift_without_harm_is_told_once_dated_and_triggers_nothing() -> None:
 def test_more_errors_on_the_same_data_are_harm_and_withhold_nothing() -> None:
     rng = np.random.default_rng(3)
     run = Run()
-    run.hours(*(window(rng) for _ in range(300)))
+    run.hours(*(window(rng) for _ in range(420)))
     (opened,) = run.hours(*(window(rng, wrong=0.3) for _ in range(12)))
     assert (opened["check"], opened["severity"]) == ("calibration-and-concept", "warning")
     assert "what the labels mean may have changed" in opened["message"]
