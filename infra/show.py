@@ -1,7 +1,7 @@
 """How things look in a terminal: tables, progress, and what of a value may be shown."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -80,13 +80,18 @@ def interval(quality: dict[str, Any]) -> str:
 
 
 def best_before(forecast: dict[str, Any]) -> str:
-    """The best-before date: the lower bound first, because that is what one can rely on."""
+    """The lower bound first, because that is what one can rely on, then the best-before date.
+
+    >>> best_before({"low": "2026-03-01T00:00:00Z", "best_before": "2026-04-01T00:00:00Z"})
+    'good for at least until 2026-03-01 00:00 (90%), best before 2026-04-01 00:00'
+    """
     if forecast.get("reason"):
         return f"unknown: {forecast['reason']}"
     low, middle = forecast.get("low"), forecast.get("best_before")
-    if middle is None:
-        return f"beyond the horizon; good until {day(low)} with 90%" if low else "beyond the horizon"
-    return f"{day(middle)}, good until {day(low)} with 90%" if low else f"{day(middle)}, possibly now"
+    if not low:
+        return "good for at least the whole horizon (90%)"
+    date = day(middle) if middle else "beyond the horizon"
+    return f"good for at least until {day(low)} (90%), best before {date}"
 
 
 def status(bodies: Sequence[dict[str, Any]]) -> Shown:
@@ -99,8 +104,9 @@ def status(bodies: Sequence[dict[str, Any]]) -> Shown:
         "n",
         "quality, 90% interval",
         "basis",
-        "best before",
+        "good for at least, best before",
         "open mismatches",
+        "asked for",
     )
     for body in bodies:
         quality, forecast = body["quality"], body["forecast"]
@@ -108,9 +114,20 @@ def status(bodies: Sequence[dict[str, Any]]) -> Shown:
         table.add_row(
             body["model"], body["version"], body.get("segment") or "all", day(body["window"]["end"]),
             str(body["window"]["n"]),
-            interval(quality), quality["basis"], best_before(forecast), mismatches,
+            interval(quality), quality["basis"], best_before(forecast), mismatches, asked_for(body),
         )  # fmt: skip
     return list(bodies), table
+
+
+def asked_for(body: dict[str, Any]) -> str:
+    """The actions whose triggers are open; or why nothing is asked for."""
+    life = body.get("lifecycle") or {}
+    if life.get("retired"):
+        return "nothing: retired"
+    if life.get("serving") is False:
+        return f"nothing: {life.get('successor')} has taken over"
+    asked = ", ".join(sorted(body.get("open_triggers") or {}))
+    return f"{asked}; {life['candidate']} is on its way" if asked and life.get("candidate") else asked or "-"
 
 
 def events(found: Sequence[Any]) -> Shown:
@@ -118,7 +135,11 @@ def events(found: Sequence[Any]) -> Shown:
     table = _table("seq", "kind", "model", "version", "check", "severity", "window ends", "what")
     for event in found:
         body = event.body
-        what = body.get("message") or (interval(body["quality"]) if "quality" in body else body.get("action") or "")
+        what = (
+            body.get("message")
+            or body.get("kind")
+            or (interval(body["quality"]) if "quality" in body else body.get("action") or "")
+        )
         end = body.get("window", {}).get("end") or body.get("created_at")
         table.add_row(
             str(event.seq),
@@ -133,17 +154,32 @@ def events(found: Sequence[Any]) -> Shown:
     return [msgspec.to_builtins(event) for event in found], table
 
 
-def triggers(found: Sequence[Any]) -> Shown:
-    """One row per trigger."""
-    table = _table("created", "model", "version", "action", "severity", "retrain by", "best before", "trigger id")
+def triggers(found: Sequence[Any], ended: Mapping[str, dict[str, Any]]) -> Shown:
+    """One row per trigger; `ended` says, by trigger id, what became of those that are not open any more."""
+    names = (
+        "created",
+        "model",
+        "version",
+        "action",
+        "severity",
+        "retrain by",
+        "good for at least, best before",
+        "state",
+        "trigger id",
+    )
+    table, bodies = _table(*names), []
     for event in found:
         body = event.body
+        end = ended.get(body["trigger_id"])
+        advice = body.get("reason", {}).get("rule") == "schedule-not-needed"
+        state = f"{end['resolution']} {day(end['time'])}" if end else "advice" if advice else "open"
         table.add_row(
             day(body["created_at"]), event.model, event.version, body["action"], body["severity"],
             day(body["retrain_by"]),
-            best_before(body["forecast"]), body["trigger_id"],
+            best_before(body["forecast"]), state, body["trigger_id"],
         )  # fmt: skip
-    return [event.body for event in found], table
+        bodies.append({**body, "state": "resolved" if end else state, "resolved": end})
+    return bodies, table
 
 
 def dead_letters(found: Sequence[Any]) -> Shown:

@@ -8,13 +8,12 @@ Pure and deterministic: ids and times come from the windows, so a replay says th
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import msgspec
 
 from models.assembly import Assembly, Tick
-from models.causes import recalibrated
 from models.change import Change, ChangeState
 from models.change_layer import follow_change
 from models.change_told import status as change_status
@@ -24,19 +23,29 @@ from models.checks.observed import Memory, Observed
 from models.checks.quality_and_time_to_threshold import without_threshold
 from models.checks.verdict import Verdict
 from models.columns import Subject
+from models.decision import decision
 from models.drift import DETECTORS, DriftEstimator, DriftState, selected
 from models.evidence import Evidence, readings, remember
-from models.forecast import Passage, current_quality, filter_quality, first_passage
+from models.forecast import Passage, current_quality, filter_quality
+from models.forecast_history import History, again, due, followed, noted
 from models.inspection import Inspection
-from models.notes import Note, digits, note_id, rounded
-from models.policy import PolicyState, Trigger, decide, forecast_fields, rfc3339, terms_of
+from models.kernel_streams import kernel_streams, remember_usual, support_fields
+from models.lifecycle import Life, lifecycle_fields, turn
+from models.newma import Newma, NewmaState
+from models.notes import Note, note_id, rounded
+from models.outlook import Outlook, forecast, told
+from models.policy import PolicyState, forecast_fields, rfc3339, terms_of
 from models.profile import UNIT, WEIGHT, Profile
 from models.quality import Estimate
 from models.reference import Reference
+from models.usual_segments import Usual, UsualState
 from models.watch import Open, causes_of, watch
 from models.window_book import NEVER
 
 FORMAT = 1
+# What a version that begins a new life keeps: where its windows stand, mismatches (evidence resolves them), what checks
+# remember of them, cool-downs.
+KEPT = frozenset(("assembly", "open", "memory", "policy", "life", "ring", "history"))
 DIVERGENCE = "jensen-shannon"  # what most of the drift streams are made of
 
 
@@ -62,6 +71,11 @@ class Saved(msgspec.Struct):
     open: dict[str, Open] = {}
     policy: PolicyState | None = None
     memory: Memory = {}
+    newma: NewmaState | None = None
+    life: Life | None = None
+    outlook: Outlook | None = None
+    history: History = History()
+    usual: UsualState | None = None
     change: ChangeState | None = None
 
 
@@ -77,15 +91,32 @@ class State:
     open: dict[str, Open] = field(default_factory=dict)
     policy: PolicyState = field(default_factory=PolicyState)
     memory: Memory = field(default_factory=dict)
+    newma: Newma = field(default_factory=Newma)
+    life: Life = field(default_factory=Life)
+    outlook: Outlook = field(default_factory=Outlook)
+    history: History = field(default_factory=History)
+    usual: Usual = field(default_factory=Usual)
     change: Change | None = None
 
     def encode(self) -> bytes:
         """The state as msgpack, without pickle."""
         saved = Saved(
-            FORMAT, self.assembly, self.ring, self.block.pack() if self.block else None, self.block_start,
-            {name: estimator.state for name, estimator in self.drift.items()}, self.open, self.policy,
-            self.memory, self.change.state if self.change else None,
-        )  # fmt: skip
+            version=FORMAT,
+            assembly=self.assembly,
+            ring=self.ring,
+            block=self.block.pack() if self.block else None,
+            block_start=self.block_start,
+            drift={name: estimator.state for name, estimator in self.drift.items()},
+            open=self.open,
+            policy=self.policy,
+            memory=self.memory,
+            newma=self.newma.state,
+            usual=self.usual.state,
+            life=self.life,
+            outlook=self.outlook,
+            history=self.history,
+            change=self.change.state if self.change else None,
+        )
         return msgspec.msgpack.encode(saved)
 
     @classmethod
@@ -95,16 +126,43 @@ class State:
         if saved.version > FORMAT:
             raise ValueError(f"estimator state has format {saved.version}, this version reads up to {FORMAT}: upgrade")
         return cls(
-            saved.assembly, saved.ring, Profile.unpack(saved.block) if saved.block else None, saved.block_start,
-            {name: DriftEstimator.from_state(state) for name, state in saved.drift.items()},
-            saved.open, saved.policy or PolicyState(), saved.memory,
-            Change.from_state(saved.change) if saved.change else None,
-        )  # fmt: skip
+            assembly=saved.assembly,
+            ring=saved.ring,
+            block=Profile.unpack(saved.block) if saved.block else None,
+            block_start=saved.block_start,
+            drift={name: DriftEstimator.from_state(state) for name, state in saved.drift.items()},
+            open=saved.open,
+            policy=saved.policy or PolicyState(),
+            memory=saved.memory,
+            newma=Newma.from_state(saved.newma),
+            usual=Usual.from_state(saved.usual),
+            life=saved.life or Life(),
+            outlook=saved.outlook or Outlook(),
+            history=saved.history,
+            change=Change.from_state(saved.change) if saved.change else None,
+        )
+
+    def renew(self) -> None:
+        """Forget what was estimated of the version before its present life; what is not KEPT begins anew."""
+        anew = State(self.assembly)
+        for part in fields(self):
+            if part.name not in KEPT:
+                setattr(self, part.name, getattr(anew, part.name))
+        self.ring = [e for e in self.ring if self.concerns(e.start)]
+        self.history = again(self.history)
+
+    def concerns(self, start: int) -> bool:
+        """Whether the window that starts there belongs to the present life of the version."""
+        return self.life.born_us is None or start + self.assembly.length > self.life.born_us
 
 
-def fresh(reference: Reference, sources: Iterable[str] = ()) -> State:
-    """The state of a subject nothing is known about yet; `sources` are waited for from the start."""
-    return State(Assembly(reference.window_us, dict.fromkeys(sources, NEVER)))
+def fresh(reference: Reference, sources: Iterable[str] = (), history: History | None = None) -> State:
+    """The state of a subject nothing is known about yet; `sources` are waited for from the start.
+
+    `history` is what the forecasts of earlier versions of the model taught, see `models.forecast_history.inherited`.
+    """
+    assembly = Assembly(reference.window_us, dict.fromkeys(sources, NEVER))
+    return State(assembly, history=History() if history is None else history)
 
 
 def assess(
@@ -116,19 +174,42 @@ def assess(
     # Whoever is described only after the first events gets the declared window from then on.
     state.assembly.length = reference.window_us
     # Whoever was described and falls silent is missed.
-    missed = reference.registered and not subject.segment
+    missed = misses(state, subject, reference)
     for tick in state.assembly.complete(silence=missed):
         for start, profile in tick.revisions:
-            remember(state.ring, start, profile)
+            if state.concerns(start):
+                remember(state.ring, start, profile)
+                state.outlook.touched(start)
         if tick.profile is None:
             continue
         if not subject.version:
             notes += _fleet(state, subject, reference, tick)
             continue
+        notes += _turned(state, subject, reference, tick.start + reference.window_us)
+        if not tick.profile.counts and not misses(state, subject, reference):
+            continue  # nobody expected traffic of it any more
         told, conclusion = _window(state, subject, reference, tick, inspection)
         notes += told
         conclusions.append(conclusion)
+    # Also where no window comes any more: every source has passed the time of the change.
+    notes += _turned(state, subject, reference, state.assembly.passed)
     return notes, conclusions
+
+
+def misses(state: State, subject: Subject, reference: Reference) -> bool:
+    """Whether traffic of this subject is expected, so that its silence is told."""
+    return reference.registered and not subject.segment and state.life.serving
+
+
+def _turned(state: State, subject: Subject, reference: Reference, upto_us: int) -> list[Note]:
+    """Make the lifecycle changes that happened before `upto_us`."""
+    if not state.life.pending:
+        return []
+    turned = turn(state.life, state.policy, subject, reference, upto_us)
+    state.policy = turned.policy
+    if turned.renewed:
+        state.renew()
+    return turned.notes
 
 
 def _window(
@@ -137,24 +218,24 @@ def _window(
     assert tick.profile is not None  # noqa: S101 -- for the type checker
     end = tick.start + reference.window_us
     evidence = remember(state.ring, tick.start, tick.profile)
-    estimate, passage = _forecast(state, subject, reference, tick.start)
+    estimate, passage, words = _forecast(state, subject, reference, tick.start)
     block = _joined(state, reference, tick)
     seen = Observed(
         reference=reference, subject=subject, window=tick.profile, block=block, start_us=tick.start, end_us=end,
         block_start_us=state.block_start, estimate=estimate, inspection=inspection, ring=state.ring,
-        memory=state.memory, passage=passage, causes=causes_of(state.open), labels=_labels(tick),
+        memory=state.memory, passage=passage, causes=causes_of(state.open), labels=_labels(tick), usual=state.usual,
     )  # fmt: skip
     verdicts = live(seen)
-    drift = _streams(verdicts, block) if block is not None else {}
+    drift = _drift_streams(state, verdicts, block, reference)
     _follow(state, drift, selected(seen.value(DETECTORS)))
     state.change = follow_change(state.change, seen, evidence, drift)
     verdicts += change_verdicts(state.change) if state.change else []
     notes = watch(state.open, subject, reference, tick.start, verdicts)
-    trigger = _decision(state, seen)
-    if trigger is not None:
-        notes.append(_trigger_note(subject, trigger, tick.start, end))
-    forecast = _forecast_fields(reference, passage, end)
-    body = _status(state, subject, reference, tick.start, evidence, estimate, forecast, verdicts)
+    state.policy, decided = decision(state.life, state.policy, seen, causes_of(state.open))
+    notes += decided
+    told_of = {**_forecast_fields(reference, passage, end), **words}
+    body = _status(state, subject, reference, tick.start, evidence, estimate, told_of, verdicts)
+    body["support"] = support_fields(reference, tick.profile)
     notes.append(
         Note(
             id=note_id(subject, tick.start, "status"),
@@ -187,10 +268,13 @@ def _fleet(state: State, subject: Subject, reference: Reference, tick: Tick) -> 
 # -- quality, forecast, decision -----------------------------------------------------------------------------
 
 
-def _forecast(state: State, subject: Subject, reference: Reference, start: int) -> tuple[Estimate, Passage | None]:
+def _forecast(
+    state: State, subject: Subject, reference: Reference, start: int
+) -> tuple[Estimate, Passage | None, dict[str, Any]]:
+    """The quality now, the forecast, and the words that go with it."""
     if not reference.registered:
         reason = f"no descriptor is registered for {subject.model} {subject.version}; run `bestbefore register DIR`"
-        return Estimate(basis="none", reason=reason), None
+        return Estimate(basis="none", reason=reason), None, {}
     known = [e for e in state.ring if e.start <= start]
     filtered = filter_quality(readings(known, reference))
     estimate = current_quality(filtered)
@@ -198,24 +282,16 @@ def _forecast(state: State, subject: Subject, reference: Reference, start: int) 
         own = known[-1].label_free(reference) if known else estimate
         estimate = msgspec.structs.replace(estimate, reason=own.reason or estimate.reason)
     if reference.threshold is None:
-        return estimate, Passage(threshold=0.0, reason=without_threshold(reference))
+        return estimate, Passage(threshold=0.0, reason=without_threshold(reference)), {}
     seed = zlib.crc32("\x00".join((*subject, str(start))).encode())
-    lead = reference.lead_time_us / reference.window_us
-    return estimate, first_passage(filtered, reference.threshold, lead=lead, seed=seed)
-
-
-def _decision(state: State, seen: Observed) -> Trigger | None:
-    """Only all traffic of a model version decides: one incident a cause, one trigger, whatever its segments say."""
-    terms, subject = terms_of(seen.reference), seen.subject
-    if terms is None or subject.segment or not seen.reference.registered:
-        return None
-    causes = causes_of(state.open)
-    state.policy, trigger = decide(
-        state.policy, terms, subject=(subject.model, subject.version), now_us=seen.end_us,
-        estimate=seen.estimate or Estimate(), passage=seen.passage, open_mismatches=[cause.id for cause in causes],
-        causes=causes, recalibration=recalibrated(seen.block, seen.reference),
-    )  # fmt: skip
-    return trigger
+    found = forecast(state.outlook, known, reference, state.history.calibration, filtered, seed)
+    if not subject.segment and found.made_by is not None:
+        window = start // reference.window_us
+        if known[-1].n:  # whoever serves nobody is not watched
+            state.history = followed(state.history, window, estimate, reference.threshold)
+        if due(state.history, window, found.passage):
+            state.history = noted(state.history, window, found.passage, found.made_by.features)
+    return estimate, found.passage, told(found, reference, state.history.series)
 
 
 def _labels(tick: Tick) -> Profile:
@@ -241,6 +317,16 @@ def _joined(state: State, reference: Reference, tick: Tick) -> Profile | None:
     block = (state.block or Profile()).merge(tick.profile)
     state.block = block if block.n < reference.minimum_n else None
     return None if state.block is not None else block
+
+
+def _drift_streams(
+    state: State, verdicts: list[Verdict], block: Profile | None, reference: Reference
+) -> dict[str, float]:
+    """One value per stream of the block, none where it is not complete."""
+    if block is None:
+        return {}
+    remember_usual(state.usual, verdicts, block, reference)
+    return _streams(verdicts, block) | kernel_streams(state.newma, block, reference)
 
 
 def _follow(state: State, streams: dict[str, float], detectors: tuple[str, ...]) -> None:
@@ -297,6 +383,7 @@ def _status(
         "open_mismatches": sorted(key for key, watched in state.open.items() if watched.id),
         "incident": state.policy.trigger_id,
         "open_triggers": state.policy.open_triggers,
+        "lifecycle": lifecycle_fields(state.life),
     }  # fmt: skip
 
 
@@ -316,10 +403,3 @@ def _forecast_fields(reference: Reference, passage: Passage | None, end: int) ->
             "probability_within_lead_time": None, "censored": False, "reason": reason,
         }  # fmt: skip
     return forecast_fields(terms, passage, end)
-
-
-def _trigger_note(subject: Subject, trigger: Trigger, start: int, end: int) -> Note:
-    return Note(
-        id=trigger.trigger_id, kind="trigger", subject=subject, at_us=end, start_us=start, end_us=end,
-        body=digits(msgspec.to_builtins(trigger)), severity=trigger.severity,
-    )  # fmt: skip

@@ -87,6 +87,12 @@ class Streams:
         scalars[:] = np.reshape(state[sums.size :], scalars.shape)
         return streams
 
+    def take(self, rows: NDArray[np.int64]) -> "Streams":
+        """A copy of some streams, in this order."""
+        taken = Streams(self.thresholds[rows])
+        taken._sums[:], taken._scalars[:] = self._sums[rows], self._scalars[rows]
+        return taken
+
     def update(self, values: ArrayLike, *, labels: ArrayLike = 0.0, errors: ArrayLike = np.nan) -> None:
         """Add one window to every stream: qualities, and either labels per window or standard errors.
 
@@ -101,7 +107,9 @@ class Streams:
         sums = self._sums
         weight = np.maximum(sums[:, 2, 0], 1e-12)
         level = sums[:, 2, 3] / weight
-        error = np.where(labels > 0, self.binomial(values, labels), np.where(given > 0, given, 1.0))
+        error = np.where(given > 0, given, 1.0)
+        if (labels > 0).any():
+            error = np.where(labels > 0, self.binomial(values, labels), error)
         self._misfit(gap - level, np.sqrt(error**2 + sums[:, 2, 5] / weight**2), ok)
         self._scalars[:, 14] = np.where(ok, error, self.error)
         self._age_sums()

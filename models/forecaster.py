@@ -35,6 +35,8 @@ MINIMUM = 20  # assessed windows before anything is forecast: fewer were never t
 LONGEST_SILENCE = 30  # windows without a reading, a little more than the longest outage trained on
 AVERAGED = 10  # windows that the level averages over: 1 / (1 - .9)
 FORGOTTEN = 400  # windows without a reading after which nothing is left to age
+LATEST = 12  # windows that labels may be late; what comes without them until then waits for them
+TRUSTED = 0.5  # share of the audits' error below which a label-free reading counts beside them
 LEAST_ERROR = 1e-4
 NOT_ALREADY = 0.005  # probability of "already below" that is not worth mentioning
 
@@ -48,6 +50,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     silent: int = 0
     bias: float = 0.0
     bias_variance: float = -1.0
+    unaudited: int = -1  # windows since the last audit; -1: none so far
+    audit_error: float = 0.0  # standard error of the last audit
     stream: list[float] = []
     version: int = VERSION
 
@@ -83,6 +87,11 @@ class Forecaster:
         return found
 
     @property
+    def window(self) -> int | None:
+        """Number of the last window that was taken in."""
+        return self._kept.window
+
+    @property
     def features(self) -> tuple[float, ...]:
         """The features of a forecast made now, at the low of the season, for `models.own_history.Resolved`."""
         return tuple(self._streams.features[0].tolist())
@@ -101,16 +110,19 @@ class Forecaster:
         if audit is not None and free is not None:
             gain = variance / (variance + audit_error**2 + free_error**2)
             bias, variance = bias + gain * (free - audit - bias), variance * (1 - gain)
-        value, error = _weighted(
-            (audit, audit_error),
-            (None if free is None else free - bias, math.hypot(free_error, math.sqrt(AVERAGED * max(variance, 0.0)))),
-        )
+        free_error = math.hypot(free_error, math.sqrt(AVERAGED * max(variance, 0.0)))
+        unaudited = 0 if audit is not None else kept.unaudited + passed if kept.unaudited >= 0 else -1
+        labelled = audit_error if audit is not None else kept.audit_error
+        if 0 <= unaudited <= LATEST and free_error > TRUSTED * labelled:
+            free = None
+        value, error = _weighted((audit, audit_error), (None if free is None else free - bias, free_error))
         season = kept.season[reading.window % len(kept.season)] if kept.season else 0.0
         self._streams.update(value - season, errors=error)
         silent = 0 if math.isfinite(value) else kept.silent + passed
         self._kept = msgspec.structs.replace(
-            kept, window=reading.window, silent=silent, bias=bias, bias_variance=variance
-        )
+            kept, window=reading.window, silent=silent, bias=bias, bias_variance=variance, unaudited=unaudited,
+            audit_error=labelled,
+        )  # fmt: skip
 
     def passage(
         self,
@@ -181,7 +193,7 @@ def forecast(
     """
     if any(later.window <= earlier.window for earlier, later in itertools.pairwise(readings)):
         raise ValueError("readings must be ordered by window, one per window; merge the revisions of a window first")
-    season = _season(readings, period) if period is not None else None
+    season = learnt_season(readings, period) if period is not None else None
     found = Forecaster(threshold, season=season or (), registered=registered)
     for reading in readings:
         found.update(reading)
@@ -202,7 +214,7 @@ def cut(law: Floats, interval: Floats, bound: Floats) -> tuple[Ints, Ints, Ints]
     return low, high, least
 
 
-def _season(readings: Sequence[Reading], period: int) -> tuple[float, ...] | None:
+def learnt_season(readings: Sequence[Reading], period: int) -> tuple[float, ...] | None:
     """The profile of the season in audits where there are any, else in label-free readings."""
     audits = [r for r in readings if _finite(r.audit) is not None]
     if len(audits) >= len(readings) / 2:

@@ -5,7 +5,7 @@ the histograms of the training data on a fixed quantile grid, the calibration, t
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -14,11 +14,14 @@ from models.descriptors.paths import items_at
 from models.domains import Domain, domains
 from models.quality import Calibration
 from models.quantities import converted, number_of
+from models.random_features import KernelReference, compiled
 from models.units import DAY_US, duration_us
 
 # Reference grid of a numeric feature nobody described: powers of sixteen on both sides of zero.
 _POWERS = [2.0**k for k in range(-16, 33, 4)]
 GENERIC_EDGES: tuple[float, ...] = (*(-p for p in reversed(_POWERS)), 0.0, *_POWERS)
+ForecasterName = Literal["amortised", "kalman", "holt"]
+FORECASTERS: tuple[ForecasterName, ...] = get_args(ForecasterName)
 NUMBERS = ("number", "integer")
 _KINDS = {"number": "number", "integer": "integer", "category": "text", "text": "text"}  # of measured features
 
@@ -66,6 +69,7 @@ class EmbeddingReference(msgspec.Struct, frozen=True):
     shares: tuple[float, ...]
     # Per predicted class: its share, and the shares of its distances over the same bins.
     classes: dict[str, tuple[float, tuple[float, ...]]] = {}
+    kernel: KernelReference | None = None
 
 
 class ModelFile(msgspec.Struct, frozen=True):
@@ -87,10 +91,13 @@ class Reference(msgspec.Struct, frozen=True):
     window_us: int = DAY_US // 24
     lateness_us: int = DAY_US // 288
     lead_time_us: int = 3 * DAY_US
+    season_us: int = 0  # declared season of the traffic; 0: none
+    forecaster: ForecasterName = "amortised"
     metric: str = "accuracy"  # as declared; only accuracy is assessed, so only its threshold is kept
     threshold: float | None = None
     cost_retrain: float = 1.0
     cost_degraded_per_day: float = 1.0
+    retrain_every_us: int | None = None  # the calendar by which it would be retrained
     minimum_n: int = 50
     owner: str = ""
     numeric: dict[str, NumericFeature] = {}
@@ -133,10 +140,13 @@ def compile_reference(descriptors: Mapping[str, Mapping[str, Any]], digest: str 
         window_us=_duration(system, "window", DAY_US // 24),
         lateness_us=_duration(system, "lateness", DAY_US // 288),
         lead_time_us=_duration(system, "lead_time", 3 * DAY_US),
+        season_us=_duration(system, "season", 0),
+        forecaster=_forecaster(system),
         metric=_metric_name(metric),
         threshold=_fraction(metric.get("threshold")) if _metric_name(metric) == "accuracy" else None,
         cost_retrain=float(system.get("cost_retrain", 1.0)),
         cost_degraded_per_day=float(system.get("cost_degraded_per_day", 1.0)),
+        retrain_every_us=_duration(system, "retrain_every", 0) or None,
         minimum_n=int(_own(descriptors, "trained_model").get("minimum_n", 50)),
         owner=str(system.get("owner", "")),
         numeric={k: _numeric(k, features.get(k, {}), domain) for k, domain in fields.items() if domain.kind in NUMBERS},
@@ -207,6 +217,16 @@ def _duration(section: Mapping[str, Any], key: str, default: int) -> int:
     if value <= 0 and key != "lateness":
         raise ValueError(f"system_context.bestbefore.{key}: must be longer than zero, is {section[key]!r}")
     return value
+
+
+def _forecaster(section: Mapping[str, Any]) -> ForecasterName:
+    declared = section.get("forecaster", "amortised")
+    for name in FORECASTERS:
+        if declared == name:
+            return name
+    raise ValueError(
+        f"system_context.bestbefore.forecaster: {declared!r} is not known; choose one of {', '.join(FORECASTERS)}"
+    )
 
 
 def _quality_metric(model: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -299,7 +319,10 @@ def _embedding(section: Mapping[str, Any]) -> EmbeddingReference:
                 f"distance_quantiles make {len(shares)}"
             )
         classes[str(label)] = (float(known.get("share", 0.0)), distances)
-    return EmbeddingReference(mean=mean, sd=sd, n=int(section.get("n", 0)), edges=edges, shares=shares, classes=classes)
+    return EmbeddingReference(
+        mean=mean, sd=sd, n=int(section.get("n", 0)), edges=edges, shares=shares, classes=classes,
+        kernel=compiled(path, section),
+    )  # fmt: skip
 
 
 def _file(section: Mapping[str, Any]) -> ModelFile | None:

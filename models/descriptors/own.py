@@ -4,7 +4,7 @@ Every key is optional, unknown keys are kept and not looked at, null is the same
 durations are texts such as `3 days`, instants are RFC 3339 texts or dates.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -86,7 +86,9 @@ class SystemContextOwn(Own, kw_only=True):
     window: Duration | None = None
     lateness: Duration | None = None
     lead_time: Duration | None = None
+    retrain_every: Duration | None = None
     season: Duration | None = None
+    forecaster: Literal["amortised", "kalman", "holt"] | None = None
     cost_retrain: Amount | None = None
     cost_degraded_per_day: Amount | None = None
     false_alarms: str | None = None
@@ -177,6 +179,19 @@ class EmbeddingClass(msgspec.Struct, kw_only=True):
     share: Share | None = None
     distance_shares: list[Share] | None = None
     mean: list[float] | None = None  # of this class's embeddings; then shifts within a class show
+    kernel: list[float] | None = None  # mean of the random features
+
+
+class Kernel(msgspec.Struct, kw_only=True):
+    """Mean and spread of random Fourier features of the embeddings. `traces`: of the first powers of the covariance."""
+
+    features: Count | None = None
+    seed: Count | None = None
+    bandwidth: Positive | None = None
+    mean: list[float] | None = None
+    traces: list[Amount] | None = None
+    tolerance: Amount | None = None
+    support: float | None = None
 
 
 class Embedding(msgspec.Struct, kw_only=True):
@@ -187,6 +202,7 @@ class Embedding(msgspec.Struct, kw_only=True):
     n: Count | None = None
     distance_quantiles: dict[str, float] | None = None
     classes: dict[str, EmbeddingClass] | None = None
+    kernel: Kernel | None = None
     digest: str | None = None
 
 
