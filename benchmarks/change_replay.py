@@ -19,7 +19,10 @@ from scipy.special import ndtr
 
 from benchmarks.traffic import TRAFFIC, median, rate
 from models.assessor import State, assess, fresh
+from models.change_layer import follow_change
+from models.checks.observed import Observed
 from models.columns import Subject
+from models.evidence import Evidence
 from models.notes import Note
 from models.profile import WEIGHT, Profile
 from models.reference import NumericFeature, Reference
@@ -152,5 +155,33 @@ def print_replays(quick: bool) -> None:
         )  # fmt: skip
 
 
+def print_cost() -> None:
+    """What the layer adds to a window of a model version with ten features, once they watch."""
+    run, rng = Replay(described(10)), np.random.default_rng(1)
+    for profile in profiles(SPREAD * rng.standard_normal((1_200, 10)), rng):
+        run.take(profile)
+    change, spent = run.state.change, []
+    seen = list(profiles(SPREAD * rng.standard_normal((1_000, 10)), rng))
+    for number, profile in enumerate(seen, run.window):
+        start = START + number * WINDOW
+        window = Observed(
+            reference=run.reference, subject=SUBJECT, window=profile, block=profile, start_us=start,
+            end_us=start + WINDOW,
+        )  # fmt: skip
+        evidence = Evidence(start)
+        evidence.add(profile)
+        before = time.process_time()
+        change = follow_change(change, window, evidence, {})
+        spent.append((time.process_time() - before) * 1e3)
+    ordered = sorted(spent)
+    streams = [] if change is None else [stream.status for stream in change.streams.values()]
+    print(
+        f"\nChange layer, ms of CPU per window, {streams.count('watching')} of {len(streams)} streams watching: median "
+        f"{ordered[500]:.3f}, 95% below {ordered[950]:.3f}, longest {ordered[-1]:.1f} (a plan tried again, or a replay)"
+    )
+
+
 if __name__ == "__main__":
-    print_replays("--quick" in sys.argv[1:])
+    if "cost" not in sys.argv[1:]:
+        print_replays("--quick" in sys.argv[1:])
+    print_cost()
