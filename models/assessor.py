@@ -14,6 +14,9 @@ from typing import Any
 import msgspec
 
 from models.assembly import Assembly, Tick
+from models.audit_lines import audited_fields, label_fields
+from models.audited_quality import AuditedQuality
+from models.audits import mark
 from models.change import Change, ChangeState
 from models.change_layer import follow_change
 from models.change_told import status as change_status
@@ -76,6 +79,7 @@ class Saved(msgspec.Struct):
     outlook: Outlook | None = None
     history: History = History()
     usual: UsualState | None = None
+    audited: AuditedQuality | None = None
     change: ChangeState | None = None
 
 
@@ -96,6 +100,7 @@ class State:
     outlook: Outlook = field(default_factory=Outlook)
     history: History = field(default_factory=History)
     usual: Usual = field(default_factory=Usual)
+    audited: AuditedQuality = field(default_factory=AuditedQuality)
     change: Change | None = None
 
     def encode(self) -> bytes:
@@ -115,6 +120,7 @@ class State:
             life=self.life,
             outlook=self.outlook,
             history=self.history,
+            audited=self.audited,
             change=self.change.state if self.change else None,
         )
         return msgspec.msgpack.encode(saved)
@@ -139,6 +145,7 @@ class State:
             life=saved.life or Life(),
             outlook=saved.outlook or Outlook(),
             history=saved.history,
+            audited=saved.audited or AuditedQuality(),
             change=Change.from_state(saved.change) if saved.change else None,
         )
 
@@ -178,7 +185,7 @@ def assess(
     for tick in state.assembly.complete(silence=missed):
         for start, profile in tick.revisions:
             if state.concerns(start):
-                remember(state.ring, start, profile)
+                remember(state.ring, start, profile, (tick.start - start) // reference.window_us)
                 state.outlook.touched(start)
         if tick.profile is None:
             continue
@@ -218,12 +225,20 @@ def _window(
     assert tick.profile is not None  # noqa: S101 -- for the type checker
     end = tick.start + reference.window_us
     evidence = remember(state.ring, tick.start, tick.profile)
+    known = [e for e in state.ring if e.start <= tick.start]
+    mark(known, reference)
+    if reference.registered and not subject.segment:
+        state.audited.follow(known, reference, subject)
+    else:
+        for window in known:
+            window.cells, window.asked_cells = {}, {}
     estimate, passage, words = _forecast(state, subject, reference, tick.start)
     block = _joined(state, reference, tick)
     seen = Observed(
         reference=reference, subject=subject, window=tick.profile, block=block, start_us=tick.start, end_us=end,
         block_start_us=state.block_start, estimate=estimate, inspection=inspection, ring=state.ring,
         memory=state.memory, passage=passage, causes=causes_of(state.open), labels=_labels(tick), usual=state.usual,
+        audited=state.audited,
     )  # fmt: skip
     verdicts = live(seen)
     drift = _drift_streams(state, verdicts, block, reference)
@@ -375,6 +390,8 @@ def _status(
             "label_free": _reading(own_free), "audited": _reading(own_audit),
             "labels": sum(e.audits for e in state.ring),
         },
+        "quality_audited": audited_fields(state.audited),
+        "labels": label_fields([e for e in state.ring if e.start <= start], reference),
         "duplicate_rate": rounded(evidence.duplicate_rate()),
         "forecast": forecast,
         "verdicts": worst(verdicts),
