@@ -28,17 +28,18 @@ from models.checks.verdict import Verdict
 from models.columns import Subject
 from models.decision import decision
 from models.drift import DETECTORS, DriftEstimator, DriftState, selected
+from models.drift_streams import drift_streams, followed_by
 from models.evidence import Evidence, readings, remember
 from models.forecast import Passage, current_quality, filter_quality
 from models.forecast_history import History, again, due, followed, noted
 from models.inspection import Inspection
-from models.kernel_streams import kernel_streams, remember_usual, support_fields
+from models.kernel_streams import support_fields
 from models.lifecycle import Life, lifecycle_fields, turn
 from models.newma import Newma, NewmaState
 from models.notes import Note, note_id, rounded
 from models.outlook import Outlook, forecast, told
 from models.policy import PolicyState, forecast_fields, rfc3339, terms_of
-from models.profile import UNIT, WEIGHT, Profile
+from models.profile import Profile
 from models.quality import Estimate
 from models.reference import Reference
 from models.usual_segments import Usual, UsualState
@@ -49,7 +50,6 @@ FORMAT = 1
 # What a version that begins a new life keeps: where its windows stand, mismatches (evidence resolves them), what checks
 # remember of them, cool-downs.
 KEPT = frozenset(("assembly", "open", "memory", "policy", "life", "ring", "history"))
-DIVERGENCE = "jensen-shannon"  # what most of the drift streams are made of
 
 
 class Conclusion(msgspec.Struct, frozen=True, kw_only=True):
@@ -241,8 +241,8 @@ def _window(
         audited=state.audited,
     )  # fmt: skip
     verdicts = live(seen)
-    drift = _drift_streams(state, verdicts, block, reference)
-    _follow(state, drift, selected(seen.value(DETECTORS)))
+    drift = drift_streams(verdicts, block, reference, state.usual, state.newma)
+    state.drift = followed_by(state.drift, drift, selected(seen.value(DETECTORS)))
     state.change = follow_change(state.change, seen, evidence, drift)
     verdicts += change_verdicts(state.change) if state.change else []
     notes = watch(state.open, subject, reference, tick.start, verdicts)
@@ -332,40 +332,6 @@ def _joined(state: State, reference: Reference, tick: Tick) -> Profile | None:
     block = (state.block or Profile()).merge(tick.profile)
     state.block = block if block.n < reference.minimum_n else None
     return None if state.block is not None else block
-
-
-def _drift_streams(
-    state: State, verdicts: list[Verdict], block: Profile | None, reference: Reference
-) -> dict[str, float]:
-    """One value per stream of the block, none where it is not complete."""
-    if block is None:
-        return {}
-    remember_usual(state.usual, verdicts, block, reference)
-    return _streams(verdicts, block) | kernel_streams(state.newma, block, reference)
-
-
-def _follow(state: State, streams: dict[str, float], detectors: tuple[str, ...]) -> None:
-    """Feed the drift estimators, once per block; those no longer selected are forgotten."""
-    state.drift = {name: known for name, known in state.drift.items() if known.name in detectors}
-    for stream, value in streams.items():
-        for name in detectors:
-            state.drift.setdefault(f"{stream}/{name}", DriftEstimator(name)).update(value)
-
-
-def _streams(verdicts: list[Verdict], block: Profile) -> dict[str, float]:
-    """One value per window and stream for the drift estimators."""
-    names = {"covariate-drift": "inputs", "label-and-prediction-shift": "outputs", "embedding-drift": "embedding"}
-    values: dict[str, float] = {}
-    for verdict in verdicts:
-        stream, effect = names.get(verdict.check), verdict.effect
-        if stream is not None and effect is not None:
-            # Divergences and shifts have other units: each is a stream of its own.
-            stream = stream if effect.statistic == DIVERGENCE else f"{stream}/{effect.statistic}"
-            values[stream] = max(values.get(stream, 0.0), effect.estimate)
-    scored = block.counts.get("scored", 0)
-    if scored:
-        values["confidence"] = float(block.sums["confidence"][0]) / UNIT / (scored / WEIGHT)
-    return values
 
 
 # -- lines ---------------------------------------------------------------------------------------------------
