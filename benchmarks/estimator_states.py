@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from models.alarm_budget import AlarmBudget, BudgetState
 from models.blocks import BlockMeans, BlockState
 from models.cbpe import Calibrator, Cbpe, CbpeState, fit
+from models.change import Change, ChangeState
+from models.change import Reading as ChangeReading
 from models.cohorts import Audit, Cohorts, CohortsState
 from models.concept import ConceptState, ConceptWatch
 from models.confidence_sequence import ConfidenceSequence, MovingMean, MovingMeanState, SequenceState
@@ -30,6 +32,7 @@ from models.label_sampling import LabelSampler, SamplerState
 from models.newma import Newma, NewmaState
 from models.prediction_powered import AuditedAccuracy, AuditedState, Traffic
 from models.profile_kernel import KernelSums, Part
+from models.reference_traffic import ReferenceTraffic, TrafficState
 from models.sequential import Plan, SequentialDetector, SequentialState
 from models.usual_segments import Usual, UsualState
 
@@ -111,6 +114,13 @@ def _forecast(forecaster: Forecaster, i: int, value: float) -> None:
     forecaster.update(Reading(window=i, audit=audit, audit_n=200.0, label_free=0.9, label_free_se=0.01))
 
 
+def _change(change: Change, i: int, value: float) -> None:
+    """Two streams of every window, one of every fifth, and one of which nothing bad is ever seen."""
+    readings = {"errors": ChangeReading(value, harm=True), "failures": ChangeReading(0.0, harm=True)}
+    readings |= {"inputs/a": ChangeReading(value)} | ({"embedding": ChangeReading(1 - value)} if i % 5 == 0 else {})
+    change.update(i, readings)
+
+
 class _BudgetedState(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
     budget: BudgetState
@@ -173,6 +183,11 @@ def entries() -> list[Entry]:
             "block means", lambda: BlockMeans(6, 24), lambda e, i, value: e.update(i, value), BlockState,
             BlockMeans.from_state,
         ),
+        Entry(
+            "reference traffic", lambda: ReferenceTraffic(24), lambda e, i, value: e.update(i, value), TrafficState,
+            ReferenceTraffic.from_state,
+        ),
+        Entry("change", lambda: Change(2_000, 4, DAY // 24), _change, ChangeState, Change.from_state),
         Entry("confidence sequence", ConfidenceSequence, plainly, SequenceState, ConfidenceSequence.from_state),
         Entry("moving mean", MovingMean, plainly, MovingMeanState, MovingMean.from_state),
         Entry("audited accuracy", AuditedAccuracy, _audit, AuditedState, AuditedAccuracy.from_state),

@@ -155,16 +155,26 @@ class AlarmBudget:
         """
         return max(self.run_length / (2 * self._moves.get(stream, 1)), 2.0)
 
-    def update(self, streams: Mapping[str, SequentialDetector]) -> None:
-        """Read the evidence of all streams after a tick. KeyError names a stream without a share of the budget."""
+    def update(self, streams: Mapping[str, SequentialDetector], *, restart: bool = True) -> None:
+        """Read the evidence of all streams after a tick. KeyError names a stream without a share of the budget.
+
+        With `restart` False the caller restarts the detectors after an alarm, once it has asked them since when.
+        """
         parts = {name: self._part(name, detector) for name, detector in streams.items()}
         self._evidence = math.fsum(parts.values())
         self._alarm = self._evidence >= self.run_length
         if self._alarm:
             self._alarms += 1
             self._suspects = tuple(_most(parts.items(), self._evidence))
-            for detector in streams.values():
+            for detector in streams.values() if restart else ():
                 detector.restart()
+
+    def reshared(self, weights: Mapping[str, float], moves: Mapping[str, int]) -> "AlarmBudget":
+        """The same budget with other shares. No share may grow, or evidence gathered so far would count for more."""
+        grown = [name for name, weight in self._weights.items() if weights.get(name, 0.0) > weight + 1e-12]
+        if grown:
+            raise ValueError(f"the share of {', '.join(grown)} would grow; start the budget afresh")
+        return AlarmBudget.from_state(msgspec.structs.replace(self.state, weights=dict(weights), moves=dict(moves)))
 
     def split(self, parent: str, child: str, part: float) -> None:
         """Give a new stream `part` of its parent's share; what the deployment may see stays the same."""

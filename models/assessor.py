@@ -17,24 +17,29 @@ from models.assembly import Assembly, Tick
 from models.audit_lines import audited_fields, label_fields
 from models.audited_quality import AuditedQuality
 from models.audits import mark
+from models.change import Change, ChangeState
+from models.change_layer import follow_change
+from models.change_told import status as change_status
+from models.change_told import verdicts as change_verdicts
 from models.checks.catalogue import fleet, live, worst
 from models.checks.observed import Memory, Observed
 from models.checks.quality_and_time_to_threshold import without_threshold
 from models.checks.verdict import Verdict
 from models.columns import Subject
 from models.decision import decision
-from models.drift import ESTIMATORS, DriftEstimator, DriftState
+from models.drift import DETECTORS, DriftEstimator, DriftState, selected
+from models.drift_streams import drift_streams, followed_by
 from models.evidence import Evidence, readings, remember
 from models.forecast import Passage, current_quality, filter_quality
 from models.forecast_history import History, again, due, followed, noted
 from models.inspection import Inspection
-from models.kernel_streams import kernel_streams, remember_usual, support_fields
+from models.kernel_streams import support_fields
 from models.lifecycle import Life, lifecycle_fields, turn
 from models.newma import Newma, NewmaState
 from models.notes import Note, note_id, rounded
 from models.outlook import Outlook, forecast, told
 from models.policy import PolicyState, forecast_fields, rfc3339, terms_of
-from models.profile import UNIT, WEIGHT, Profile
+from models.profile import Profile
 from models.quality import Estimate
 from models.reference import Reference
 from models.usual_segments import Usual, UsualState
@@ -45,7 +50,6 @@ FORMAT = 1
 # What a version that begins a new life keeps: where its windows stand, mismatches (evidence resolves them), what checks
 # remember of them, cool-downs.
 KEPT = frozenset(("assembly", "open", "memory", "policy", "life", "ring", "history"))
-DIVERGENCE = "jensen-shannon"  # what most of the drift streams are made of
 
 
 class Conclusion(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +80,7 @@ class Saved(msgspec.Struct):
     history: History = History()
     usual: UsualState | None = None
     audited: AuditedQuality | None = None
+    change: ChangeState | None = None
 
 
 @dataclass(slots=True)
@@ -96,6 +101,7 @@ class State:
     history: History = field(default_factory=History)
     usual: Usual = field(default_factory=Usual)
     audited: AuditedQuality = field(default_factory=AuditedQuality)
+    change: Change | None = None
 
     def encode(self) -> bytes:
         """The state as msgpack, without pickle."""
@@ -115,6 +121,7 @@ class State:
             outlook=self.outlook,
             history=self.history,
             audited=self.audited,
+            change=self.change.state if self.change else None,
         )
         return msgspec.msgpack.encode(saved)
 
@@ -139,6 +146,7 @@ class State:
             outlook=saved.outlook or Outlook(),
             history=saved.history,
             audited=saved.audited or AuditedQuality(),
+            change=Change.from_state(saved.change) if saved.change else None,
         )
 
     def renew(self) -> None:
@@ -229,7 +237,10 @@ def _window(
         audited=state.audited,
     )  # fmt: skip
     verdicts = live(seen)
-    _follow(state, verdicts, block, reference)
+    drift = drift_streams(verdicts, block, reference, state.usual, state.newma)
+    state.drift = followed_by(state.drift, drift, selected(seen.value(DETECTORS)))
+    state.change = follow_change(state.change, seen, evidence, drift)
+    verdicts += change_verdicts(state.change) if state.change else []
     notes = watch(state.open, subject, reference, tick.start, verdicts)
     state.policy, decided = decision(state.life, state.policy, seen, causes_of(state.open))
     notes += decided
@@ -319,33 +330,6 @@ def _joined(state: State, reference: Reference, tick: Tick) -> Profile | None:
     return None if state.block is not None else block
 
 
-def _follow(state: State, verdicts: list[Verdict], block: Profile | None, reference: Reference) -> None:
-    """Feed the drift estimators, once per block."""
-    if block is None:
-        return
-    remember_usual(state.usual, verdicts, block, reference)
-    values = _streams(verdicts, block) | kernel_streams(state.newma, block, reference)
-    for stream, value in values.items():
-        for name in ESTIMATORS:
-            state.drift.setdefault(f"{stream}/{name}", DriftEstimator(name)).update(value)
-
-
-def _streams(verdicts: list[Verdict], block: Profile) -> dict[str, float]:
-    """One value per window and stream for the drift estimators."""
-    names = {"covariate-drift": "inputs", "label-and-prediction-shift": "outputs", "embedding-drift": "embedding"}
-    values: dict[str, float] = {}
-    for verdict in verdicts:
-        stream, effect = names.get(verdict.check), verdict.effect
-        if stream is not None and effect is not None:
-            # Divergences and shifts have other units: each is a stream of its own.
-            stream = stream if effect.statistic == DIVERGENCE else f"{stream}/{effect.statistic}"
-            values[stream] = max(values.get(stream, 0.0), effect.estimate)
-    scored = block.counts.get("scored", 0)
-    if scored:
-        values["confidence"] = float(block.sums["confidence"][0]) / UNIT / (scored / WEIGHT)
-    return values
-
-
 # -- lines ---------------------------------------------------------------------------------------------------
 
 
@@ -374,6 +358,7 @@ def _status(
         "forecast": forecast,
         "verdicts": worst(verdicts),
         "drift_alarms": {name: estimator.alarms for name, estimator in sorted(state.drift.items()) if estimator.alarms},
+        "change": change_status(state.change) if state.change else None,
         "open_mismatches": sorted(key for key, watched in state.open.items() if watched.id),
         "incident": state.policy.trigger_id,
         "open_triggers": state.policy.open_triggers,

@@ -25,6 +25,7 @@ SYMPTOMS = frozenset(("quality-and-time-to-threshold", "cause-and-cure"))
 # How fast answers come, how old a description is, what is not sent along: none of it makes an answer wrong.
 UNRELATED = frozenset(("latency-rate-buffering", "completeness-and-staleness", "observability-coverage"))
 NO_CAUSE = DRIFT | SYMPTOMS | UNRELATED
+CHANGE = "change"  # the field of a change in time: whatever its check, it tells when, not what
 FIRST: tuple[Action, ...] = ("roll-back", "fix-pipeline")  # these cures come before all others, in this order
 MATERIAL = 0.05  # share of events below which a mismatch withholds nothing
 WORST_CONDITION = 100.0  # a confusion matrix closer to singular says nothing about the true shares
@@ -81,7 +82,8 @@ def matters(cause: OpenCause) -> bool:
     (False, True)
     """
     slow = (cause.check, cause.field) == ("runtime-fingerprint", "provider")  # the same answer from another processor
-    return bool(cause.id) and cause.check not in NO_CAUSE and cause.severity != "info" and not slow
+    quiet = cause.severity == "info" or cause.field == CHANGE
+    return bool(cause.id) and cause.check not in NO_CAUSE and not quiet and not slow
 
 
 def explains(cause: OpenCause, loss: float | None) -> bool:

@@ -7,7 +7,8 @@ The live detector does exactly the same, hence a restored estimator and the one 
 
 Values are standardised, (value - centre) / scale, clipped to +-`CLIP`: the detectors' parameters are in standard
 deviations. Give `centre` and `scale` from the reference; otherwise they are learned from the first `WARM_UP` values.
-An alarm here explains; it never triggers anything alone (autocorrelated input makes all three fire often).
+An alarm here explains; it never pages and never triggers anything alone (autocorrelated input makes all three fire
+often): for a promise see `models.change`. `system_context.bestbefore.detectors` selects among them.
 """
 
 import math
@@ -18,6 +19,8 @@ from typing import Protocol
 import msgspec
 from river.drift import ADWIN, KSWIN, PageHinkley
 
+DETECTORS = "system_context.bestbefore.detectors"
+DEFAULT = ("adwin", "page-hinkley")  # KSWIN costs a thousand times as much per update
 CAPACITY = 256
 KEPT = 128
 WARM_UP = 10
@@ -83,6 +86,17 @@ ESTIMATORS: Mapping[str, EstimatorSpec] = MappingProxyType(
         )
     }
 )
+
+
+def selected(declared: object) -> tuple[str, ...]:
+    """The detectors that a descriptor asks for, by default ADWIN and Page-Hinkley; names unknown here are left out.
+
+    >>> selected(None), selected(["kswin"]), selected([])
+    (('adwin', 'page-hinkley'), ('kswin',), ())
+    """
+    if not isinstance(declared, list | tuple):
+        return DEFAULT
+    return tuple(name for name in ESTIMATORS if name in declared)
 
 
 class DriftEstimator:

@@ -20,8 +20,9 @@ from models.blocks import autocorrelation_time, deseasonalised, lengths
 from models.sequential import Evidence, Plan, SequentialDetector
 
 Floats = NDArray[np.float64]
+Side = Literal["up", "down", "both"]
 ROWS = 160  # replays side by side: 40 run lengths at least, so that the interval is a third to either side at most
-SETTLED = 1_000  # blocks, in which the evidence has long forgotten that it started from nothing
+SETTLED = 600  # blocks, in which the evidence has long forgotten that it started from nothing
 FEWEST = 40  # blocks of reference, below which nothing is promised
 INDEPENDENT = 5  # autocorrelation times: neighbouring blocks then correlate by about 0.05
 NORMAL = 9.21  # Jarque and Bera's statistic has a chance of 1% to be larger for normal values
@@ -47,6 +48,14 @@ class RunLength(msgspec.Struct, frozen=True, kw_only=True):
         """Was as much achieved as promised?"""
         return self.achieved is None or self.achieved >= self.promised
 
+    def times(self, unit: int) -> "RunLength":
+        """The same in ticks, where it was in units of so many."""
+        return RunLength(
+            promised=self.promised * unit, achieved=None if self.achieved is None else self.achieved * unit,
+            low=self.low * unit, high=None if self.high is None else self.high * unit, alarms=self.alarms,
+            ticks=self.ticks * unit,
+        )  # fmt: skip
+
     def told(self) -> str:
         """One line: what was achieved beside what is promised."""
         found = f"none in {self.ticks:.4g} ticks" if self.achieved is None else f"one every {self.achieved:.4g} ticks"
@@ -66,13 +75,14 @@ class Preparation(msgspec.Struct, frozen=True, kw_only=True):
     run_length: RunLength | None = None
 
 
-def counted(alarms: int, ticks: float, promised: float) -> RunLength:
+def counted(alarms: int, ticks: float, promised: float, level: float = 0.9) -> RunLength:
     """Ticks per alarm; false alarms of rare kinds come as a Poisson process (Garwood 1936, for the interval)."""
+    outside = (1 - level) / 2
     return RunLength(
         promised=promised,
         achieved=ticks / alarms if alarms else None,
-        low=2 * ticks / float(chdtri(2 * alarms + 2, 0.05)),
-        high=2 * ticks / float(chdtri(2 * alarms, 0.95)) if alarms else None,
+        low=2 * ticks / float(chdtri(2 * alarms + 2, outside)),
+        high=2 * ticks / float(chdtri(2 * alarms, 1 - outside)) if alarms else None,
         alarms=alarms,
         ticks=ticks,
     )
@@ -114,7 +124,8 @@ def replayed(
     traffic = Resampled(reference, season, chunk, seed)
     learn = math.ceil(plan.learn / plan.positions) * plan.positions
     blocks = math.ceil(min(plan.run_length, max(plan.run_length / 4, SETTLED)))
-    alarms = 0
+    alarms, done = 0, 0
+    hopeless = 2 * blocks * ROWS / plan.run_length + 20  # twice as many alarms as promised are enough to know
     for number in range(learn + blocks):
         total = traffic.step()
         for _ in range(length - 1):
@@ -124,34 +135,43 @@ def replayed(
         if fired.any():
             alarms += int(fired.sum())
             core.restart(fired)
-    return counted(alarms, float(blocks * ROWS * length), plan.run_length * length)
+        done = number + 1 - learn
+        if alarms > hopeless:
+            break
+    return counted(alarms, float(done * ROWS * length), plan.run_length * length)
 
 
-def prepare(reference: Floats, run_length: float, *, season: int = 1, seed: int = 1) -> Preparation:
+def prepare(
+    reference: Floats, run_length: float, *, season: int = 1, seed: int = 1, side: Side = "both", share: bool = False,
+    unit: int = 1,
+) -> Preparation:  # fmt: skip
     """Block length and plan for a stream from its reference: one value per tick, NaN where there was none.
 
     The reference starts where the season does; `run_length` is in ticks. Blocks are at least five
     autocorrelation times long, and grow until the replayed run length keeps the promise: of `normal` plans where block
-    means look normal (Jarque and Bera 1987), else of `mean` plans.
+    means look normal (Jarque and Bera 1987), else of `mean` plans. A `share` (0 to 1) that never varied is bounded.
+    Where the reference has one value per `unit` ticks, run length, season and blocks are in such units as well; only
+    what is told, and the run length achieved, are in ticks.
     """
     values = filled(reference, season)
     if len(values) < max(season, 1) * 2:
         return _learning("the reference has no two whole seasons", season)
     residuals = deseasonalised(values, season)
     time = autocorrelation_time(residuals)
+    if share and not float(np.ptp(values)) > 0:
+        return _constant(values, run_length, season, unit)
     if not float(np.ptp(residuals)) > 0:
         return _learning("the reference never varies, so there is no noise to tell a change from", season, time)
     least = 1.0 if time < 1.5 else INDEPENDENT * time
-    found = _learning(f"the reference is too short for {FEWEST} blocks of {least:.0f} ticks", season, time)
+    found = _learning(f"the reference is too short for {FEWEST} blocks of {least * unit:.0f} ticks", season, time)
     fitting = [k for k in lengths(season, least, len(values) // FEWEST) if len(values) >= CHUNKS * max(season, 5 * k)]
     for kind, length in itertools.product(("normal", "mean"), fitting):
-        plan = _plan(kind, values, run_length, length, season)
+        plan = _plan(kind, values, run_length, length, season, side)
         if plan is None:
             continue
         # Short chunks make much new traffic of a short reference, long ones keep what the autocorrelation time missed.
         chunks = {max(season, 5 * length), max(season, 5 * length, len(values) // FEWEST)}
-        replays = [replayed(plan, values, length=length, season=season, chunk=c, seed=seed) for c in sorted(chunks)]
-        achieved = max(replays, key=lambda found: found.alarms / found.ticks)
+        achieved = _worst(plan, values, length, season, sorted(chunks), seed).times(unit)
         found = Preparation(
             status="watching" if achieved.kept else "learning",
             reason=None if achieved.kept else f"{achieved.told()}; a longer reference allows longer blocks",
@@ -166,7 +186,28 @@ def prepare(reference: Floats, run_length: float, *, season: int = 1, seed: int 
     return found
 
 
-def _plan(kind: str, values: Floats, run_length: float, length: int, season: int) -> Plan | None:
+def _worst(plan: Plan, values: Floats, length: int, season: int, chunks: list[int], seed: int) -> RunLength:
+    """The replay with the most alarms; none is made after one that does not keep the promise."""
+    replays: list[RunLength] = []
+    for chunk in chunks:
+        if all(replay.kept for replay in replays):
+            replays.append(replayed(plan, values, length=length, season=season, chunk=chunk, seed=seed))
+    return max(replays, key=lambda found: found.alarms / found.ticks)
+
+
+def _constant(values: Floats, run_length: float, season: int, unit: int) -> Preparation:
+    """For a share that was the same all the time: all that is known of it is a bound."""
+    if len(values) < CHUNKS * season or len(values) < FEWEST:
+        return _learning(f"the reference is too short for {max(CHUNKS * season, FEWEST) * unit} ticks", season, 1.0)
+    away: Side = "up" if values[0] <= 0 else "down" if values[0] >= 1 else "both"
+    plan = Plan(kind="bounded", run_length=max(run_length, 1.0), learn=len(values), side=away)
+    achieved = replayed(plan, values, length=1, season=season, chunk=max(season, 5)).times(unit)
+    return Preparation(
+        status="watching", plan=plan, length=1, season=season, autocorrelation_time=1.0, run_length=achieved
+    )
+
+
+def _plan(kind: str, values: Floats, run_length: float, length: int, season: int, side: Side) -> Plan | None:
     """A plan over block means, None where their law is not for this kind or there are too few of them."""
     positions = max(season // length, 1)
     means = values[: len(values) // length * length].reshape(-1, length).mean(axis=1)
@@ -177,10 +218,13 @@ def _plan(kind: str, values: Floats, run_length: float, length: int, season: int
     skewed = len(means) / 6 * (float((scores**3).mean()) ** 2 + (float((scores**4).mean()) - 3) ** 2 / 4) > NORMAL
     per_block = max(run_length / length, 1.0)
     if kind == "normal":
-        return None if skewed else Plan(kind="normal", run_length=per_block, learn=len(means), positions=positions)
+        normal = Plan(kind="normal", run_length=per_block, learn=len(means), positions=positions, side=side)
+        return None if skewed else normal
     # What comes will be farther than what was seen, the more so the heavier the tails.
-    farthest = min(max(4.0, 1.5 * float(np.abs(scores).max())), 99.0)
-    return Plan(kind="mean", run_length=per_block, learn=len(means), positions=positions, farthest=farthest)
+    # In steps of a quarter, so that streams alike have the same plan.
+    beyond = max(1.5 * float(np.abs(scores).max()) / 4, 1.0)
+    farthest = min(4 * 1.25 ** math.ceil(math.log(beyond, 1.25)), 99.0)
+    return Plan(kind="mean", run_length=per_block, learn=len(means), positions=positions, farthest=farthest, side=side)
 
 
 def started(preparation: Preparation, reference: Floats) -> SequentialDetector:

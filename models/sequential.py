@@ -311,6 +311,30 @@ class SequentialDetector:
         best = self._best()
         return None if best is None else float(self._core.shifts[best])
 
+    @property
+    def level(self) -> float:
+        """The learned mean over all positions of the season, or the known centre."""
+        return float(np.mean([self.level_at(position) for position in range(self.plan.positions)]))
+
+    def level_at(self, position: int) -> float:
+        """The learned mean of a position in the season, or the known centre."""
+        plan, mean = self.plan, float(self._core.means[0, position])
+        if plan.centre is not None:
+            return plan.centre
+        return plan.low + mean * (plan.high - plan.low) if plan.kind == "bounded" else mean
+
+    @property
+    def spread(self) -> float:
+        """The learned standard deviation, or the known scale; of a bounded stream, that of 0 and 1 at its mean."""
+        core, plan = self._core, self.plan
+        if plan.scale is not None:
+            return plan.scale
+        if plan.kind == "bounded":
+            mean = self.level
+            return math.sqrt(max((mean - plan.low) * (plan.high - mean), 0.0))
+        freedom = sum(max(count - 1, 0) for count in core.counts)
+        return math.sqrt(float(core.squares[0]) / max(freedom, 1))
+
     def _best(self) -> int | None:
         # Small bets add up some 1 / shift^2 start times that fit as well as the right one.
         held = self._core.evidence[0] * self._core.shifts**2

@@ -207,7 +207,7 @@ def test_a_mismatch_opens_after_two_windows_and_is_resolved_after_two() -> None:
     assert [(n.body["field"], n.start_us) for n in opened] == [("income", START + 13 * HOUR)]
     body = opened[0].body
     assert body["first_seen"] < body["window"]["end"]
-    assert body["effect"]["low"] > body["effect"]["threshold"]
+    assert body["effect"]["estimate"] > body["effect"]["threshold"]
     assert body["owner"] == "lending"
     assert "covariate-drift/income" in run.status["open_mismatches"]
     closing = [n for n in run.hours(*(window(rng) for _ in range(12))) if n.check == "covariate-drift"]

@@ -117,3 +117,8 @@ def test_no_window_or_unknown_labels_say_nothing() -> None:
     assert recalibrated(None, REFERENCE) is None
     assert recalibrated(Profile(), REFERENCE) is None
     assert recalibrated(profile_of(REFERENCE, label=["ill", "dead"] * 50), REFERENCE) is None
+
+
+def test_a_change_in_time_withholds_nothing_whatever_its_check() -> None:
+    for check in ("calibration-and-concept", "label-and-prediction-shift"):
+        assert not matters(OpenCause(id="1", check=check, field="change", action="review", severity="critical"))

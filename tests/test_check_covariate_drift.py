@@ -252,11 +252,11 @@ def test_nothing_declared_and_no_block_yet() -> None:
 def test_the_promise_is_shared_out() -> None:
     seen = observed(Profile(), small_reference())
     assert level(seen, 90 * DAY, 1) == 0.05  # never more
-    assert level(seen, DAY, 10) == pytest.approx(1 / 90 / 3 / 10)
+    assert level(seen, DAY, 10) == pytest.approx(1 / 90 / 2 / 3 / 10)  # half is for changes in time
     yearly = declared(small_reference(), system_context={"false_alarms": "2 per 365 days"})
-    assert level(observed(Profile(), yearly), DAY, 10) == pytest.approx(2 / 365 / 3 / 10)
+    assert level(observed(Profile(), yearly), DAY, 10) == pytest.approx(2 / 365 / 2 / 3 / 10)
     daily_text = declared(small_reference(), system_context={"false_alarms": "0.1 per day"})
-    assert level(observed(Profile(), daily_text), DAY, 10) == pytest.approx(0.1 / 3 / 10)
+    assert level(observed(Profile(), daily_text), DAY, 10) == pytest.approx(0.1 / 2 / 3 / 10)
     vague = declared(small_reference(), system_context={"false_alarms": "rarely"})
     with pytest.raises(ValueError, match=r"false_alarms: 'rarely' is no rate"):
         level(observed(Profile(), vague), DAY, 10)

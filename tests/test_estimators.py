@@ -4,6 +4,7 @@ A new entry of `ESTIMATORS` is under the contract without a line here.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from models.descriptors.own import DetectorName
 from models.distance import Distance, jensen_shannon, js_threshold, ks, psi, wasserstein
 from models.drift import CAPACITY, ESTIMATORS, DriftEstimator, DriftState
 
@@ -147,6 +149,12 @@ def test_a_state_written_by_the_first_version_is_read(name: str) -> None:
     assert restored.state == DriftState(
         name=name, centre=0.5, scale=2.0, values=(0.25, -1.0, 0.5), seen=8, skipped=2, alarms=1
     )
+
+
+def test_descriptors_may_select_every_detector_and_no_other() -> None:
+    pattern = r"^(adwin|page-hinkley|kswin)$"
+    assert DetectorName.__metadata__[0].pattern == pattern  # type: ignore[attr-defined]
+    assert {name for name in [*ESTIMATORS, "ddm"] if re.match(pattern, name)} == set(ESTIMATORS)
 
 
 def test_wrong_parameters_are_refused_by_name() -> None:

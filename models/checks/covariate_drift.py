@@ -13,10 +13,11 @@ At design time `training_data.statistics` and `production_data.statistics` are c
 numbers: a mean may differ by 0.1 sd where the sd is known, anything by 5%, and both by what sampling noise allows
 where n is known. Texts (`Distribution Type`) must agree.
 
-Noise and limit follow from `system_context.bestbefore.false_alarms` (default: 1 per 90 days), divided among the three
-checks of drift, their fields and statistics. Rows that depend on each other count less: by how much is learned from
-the means of past blocks. Until eight differences between blocks are known, a mismatch must hold even if rows are as
-dependent as an autocorrelation of 0.9 makes them; what would be one only for independent rows is unknown so long.
+Noise and limit follow from half of `system_context.bestbefore.false_alarms` (default: 1 per 90 days), divided among the
+three checks of drift, their fields and statistics; the other half is for changes in time. Rows that depend on others
+count less: by how much is learned from the means of past blocks. Until eight differences between blocks are known, a
+mismatch must hold even if rows are as dependent as an autocorrelation of 0.9 makes them; what would be one only for
+independent rows is unknown so long.
 `system_context.bestbefore.season` (default: 1 day where windows are shorter) is judged as a whole, so that a daily
 cycle is no drift. What drifts for good over less than 0.1 sd is not reported.
 

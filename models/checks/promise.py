@@ -1,7 +1,8 @@
 """Shared by the checks of drift: how often they may be wrong, and what n is worth when values depend on each other.
 
-The promise is `system_context.bestbefore.false_alarms`, such as `1 per 90 days` for a whole deployment; it is divided
-equally among the checks of drift, their fields and their statistics, and from there over time.
+The promise is `system_context.bestbefore.false_alarms`, such as `1 per 90 days` for a whole deployment. Half of it is
+for changes in time (`models.change`), half for differences from what was declared: that half is divided equally among
+the checks of drift, their fields and their statistics, and from there over time.
 """
 
 import math
@@ -18,6 +19,7 @@ from models.units import DAY_US, duration_us
 
 FALSE_ALARMS = "system_context.bestbefore.false_alarms"
 DEFAULT = 1 / (90 * DAY_US)
+CHANGE_PART, CHECKS_PART = 0.5, 0.5  # of the promise
 CHECKS = 3  # of drift: of features, embeddings and classes
 _PROMISE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(?:per|/|in)\s*(.+?)\s*")
 # Rows with autocorrelation 0.9 are worth (1 + 0.9) / (1 - 0.9) = 19 times fewer independent ones. So dependent they
@@ -40,7 +42,7 @@ def promised_rate(seen: Observed) -> float:
 
 def level(seen: Observed, span_us: int, tests: int) -> float:
     """Probability of a false alarm that one of `tests` judgements may have, each made once in `span_us`."""
-    return min(promised_rate(seen) * span_us / (CHECKS * max(tests, 1)), 0.05)
+    return min(promised_rate(seen) * CHECKS_PART * span_us / (CHECKS * max(tests, 1)), 0.05)
 
 
 class Inflation(NamedTuple):

@@ -13,6 +13,7 @@ Share = Annotated[float, Meta(ge=0, le=1)]
 Positive = Annotated[float, Meta(gt=0)]
 Count = Annotated[int, Meta(ge=0)]
 Amount = Annotated[float, Meta(ge=0)]
+DetectorName = Annotated[str, Meta(pattern="^(adwin|page-hinkley|kswin)$")]
 Duration = Annotated[str, Meta(title="duration")]
 Instant = Annotated[str, Meta(title="instant")]
 FeatureType = Annotated[str, Meta(examples=["number", "integer", "category", "text"])]
@@ -91,6 +92,7 @@ class SystemContextOwn(Own, kw_only=True):
     cost_retrain: Amount | None = None
     cost_degraded_per_day: Amount | None = None
     false_alarms: str | None = None
+    detectors: list[DetectorName] | None = None
     owner: str | None = None
     owners: dict[str, str] | None = None
     checks: list[dict[str, Any]] | None = None
