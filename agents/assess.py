@@ -13,8 +13,9 @@ import msgspec
 from faust.types import TP
 
 from agents.publish import Publisher, outbox
-from models.assessor import State, assess, fresh
+from models.assessor import State, assess, fresh, misses
 from models.columns import Subject
+from models.lifecycle import recorded, take_in
 from models.notes import Note
 from models.profile import WEIGHT, Profile
 from models.reference import Reference
@@ -149,7 +150,7 @@ class Assess:
                 for subject, state in part.states.items():
                     if not state.assembly.waiting():
                         part.blocked_since.pop(subject, None)
-                        if self._silent(part, subject, now - grace):
+                        if self._silent(part, subject, state, now - grace):
                             late.append(subject)
                     elif now - part.blocked_since.setdefault(subject, now) > grace:
                         late.append(subject)
@@ -158,10 +159,10 @@ class Assess:
                     await self._apply(part, give_up=late)
                 await self.publisher.drain(part.tp.partition)
 
-    def _silent(self, part: Part, subject: Subject, now: float) -> bool:
+    def _silent(self, part: Part, subject: Subject, state: State, now: float) -> bool:
         """Whether no source has spoken of a described model for a whole window; the next one begins then."""
         reference = self.runtime.registry.get(subject.model, subject.version)
-        if not reference.registered or subject.segment:
+        if not misses(state, subject, reference):
             return False
         patience = (reference.window_us + reference.lateness_us) / 1e6
         if now - part.heard_at.setdefault(subject, now) <= patience:
@@ -203,7 +204,8 @@ class Application:
         self._give_up, self._next_offset = give_up, next_offset
         self._subjects = {*(r.subject for r in records), *give_up}
         self.states: dict[Subject, State] = {}
-        self.notes: list[Note] = []
+        self.notes: list[Note] = []  # what is told
+        self.heard: list[Note] = []  # what was told to us
         self.moved: set[Subject] = set()
 
     def apply(self) -> None:
@@ -221,15 +223,18 @@ class Application:
         runtime, part = self._runtime, self._part
         group = runtime.settings.group
         store: EventStore = runtime.store
-        self.states, self.notes, self.moved = {}, [], set()
+        self.states, self.notes, self.heard, self.moved = {}, [], [], set()
         with store.transaction() as tx:
             tx.advance(group, part.tp.topic, part.tp.partition, part.epoch, self._next_offset)
             self._load(tx)
-            with_rows = [r for r in self.records if r.profile is not None]
+            with_rows = [r for r in self.records if r.profile is not None or r.change is not None]
             new = tx.new_profiles(group, [r.identity() for r in with_rows])
             fresh_ones = {id(r) for r, is_new in zip(with_rows, new, strict=True) if is_new}
             windows, estimates = [], []
             for record in self.records:
+                if record.change is not None:
+                    estimates += self._change(record) if id(record) in fresh_ones else []
+                    continue
                 body = record.profile if id(record) in fresh_ones else None
                 profile = Profile.unpack(body) if body is not None else None
                 # Rows of all versions side by side are those of the versions once more.
@@ -244,7 +249,8 @@ class Application:
                     assembly.fall_silent()
                 estimates += self._assess(subject)
             tx.add_windows(windows)
-            tx.append_events([_event(note) for note in self.notes])
+            self._forget_unknown()
+            tx.append_events([_event(note) for note in [*self.heard, *self.notes]])
             tx.set_estimates(estimates)
             tx.save_states({s: StoredState(STATE_FORMAT, state.encode()) for s, state in self.states.items()})
             tx.enqueue([outbox(note, part.tp.partition, runtime.settings) for note in self.notes])
@@ -270,6 +276,20 @@ class Application:
 
     def _reference(self, subject: Subject) -> Reference:
         return self._runtime.registry.get(subject.model, subject.version)
+
+    def _change(self, record: ProfileRecord) -> list[WindowEstimate]:
+        """A lifecycle event waits for its window; the version that it names has it recorded."""
+        assert record.change is not None  # noqa: S101 -- for the type checker
+        if record.change.version == record.version:
+            self.heard.append(recorded(record.change, record.model))
+        take_in(self.states[record.subject].life, record.change)
+        return self._assess(record.subject)
+
+    def _forget_unknown(self) -> None:
+        """Keep no state of a version that was only spoken of: it starts with its registration or its first row."""
+        for subject, state in list(self.states.items()):
+            if not self._reference(subject).registered and state.assembly.untouched:
+                del self.states[subject]
 
     def _hear(self, record: ProfileRecord, profile: Profile | None) -> list[WindowEstimate]:
         subject = record.subject

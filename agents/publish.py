@@ -1,4 +1,4 @@
-"""outbox -> mismatches, retrain-triggers, status: CloudEvents with deterministic ids, fed from the event store.
+"""outbox -> mismatches, retrain-triggers, status, lifecycle: CloudEvents with deterministic ids, fed from the store.
 
 A record is sent until the broker has it, and only then leaves the outbox: a consumer may see an id twice, but never two
 ids for one cause.
@@ -11,13 +11,14 @@ from streams.records import time_text
 from streams.runtime import Runtime
 from streams.settings import Settings
 from streams.store_rows import OutboxMessage
-from streams.topics import MISMATCHES, STATUS, TRIGGERS
+from streams.topics import LIFECYCLE, MISMATCHES, STATUS, TRIGGERS
 
 MAX_ROWS = 500
 _KINDS = {
     "status": (STATUS, "io.bestbefore.status.v1"),
     "mismatch": (MISMATCHES, "io.bestbefore.mismatch.v1"),
     "trigger": (TRIGGERS, "io.bestbefore.retrain-trigger.v1"),
+    "lifecycle": (LIFECYCLE, "io.bestbefore.lifecycle.v1"),
 }
 
 

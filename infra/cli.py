@@ -10,7 +10,10 @@ import click
 from infra import show
 from infra.cli_common import formatted, settings_of, store_of
 from infra.cli_descriptors import COMMANDS
+from infra.cli_lifecycle import lifecycle
 from infra.store_file import make_folder
+from models.columns import Subject
+from models.lifecycle import resolution_id
 from streams.errors import BestbeforeError
 from streams.settings import Settings
 
@@ -88,7 +91,7 @@ def down(folder: Path) -> None:
 
 
 @main.command()
-@click.option("--agents", default="ingest,embed,label,assess", show_default=True, help="Which agents to run.")
+@click.option("--agents", default="ingest,embed,label,lifecycle,assess", show_default=True, help="Which agents to run.")
 @click.option(
     "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
 )
@@ -144,7 +147,7 @@ def topics_check(ctx: click.Context) -> Any:
     return show.findings(found)
 
 
-for command in COMMANDS:
+for command in (*COMMANDS, lifecycle):
     main.add_command(command)
 
 
@@ -170,7 +173,8 @@ def replay(ctx: click.Context, events: tuple[Path, ...], folders: tuple[Path, ..
     result = run(events, folders, out, settings_of(ctx), progress=show.Progress("replaying"))
     click.echo(
         f"{result.events} events, {result.labels} labels, {result.inputs} inputs -> {result.status} status lines, "
-        f"{result.mismatches} mismatch lines, {result.triggers} retrain triggers in {out}"
+        f"{result.mismatches} mismatch lines, {result.triggers} retrain triggers, "
+        f"{result.lifecycle} lifecycle lines in {out}"
     )
 
 
@@ -204,8 +208,12 @@ def events(ctx: click.Context, model: str | None, kind: Any, check: str | None, 
 @formatted
 @click.pass_context
 def triggers(ctx: click.Context, model: str | None, limit: int) -> Any:
-    """Retrain triggers, oldest first."""
-    return show.triggers(store_of(ctx).triggers(model=model, limit=limit))
+    """Retrain triggers, oldest first, and what became of each."""
+    store = store_of(ctx)
+    found = store.triggers(model=model, limit=limit)
+    ends = {resolution_id(Subject(e.model, e.version), e.event_id): e.event_id for e in found}
+    ended = {ends[name]: event.body for name, event in store.by_id(list(ends)).items()}
+    return show.triggers(found, ended)
 
 
 @main.group("dead-letters")

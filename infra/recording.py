@@ -1,7 +1,8 @@
-"""Recorded telemetry in files: inference events, sampled inputs and labels, as JSON lines or Parquet.
+"""Recorded telemetry in files: inference events, sampled inputs, labels, lifecycle events, as JSON lines or Parquet.
 
 A row with `inference_id` and a tensor (`dtype`, `shape`, `data`) is a sampled input, one with `inference_id` alone a
-label, any other an inference event. Parquet columns are those of frames. The order in the files does not matter.
+label, one with `kind` a lifecycle event, any other an inference event. Parquet columns are those of frames. The order
+in the files does not matter.
 """
 
 import base64
@@ -15,8 +16,18 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from models.lifecycle import TOLD
 from streams.errors import BadRecord, BestbeforeError
-from streams.records import InferenceEvent, InputSample, LabelEvent, decode_inference, decode_label, time_us
+from streams.records import (
+    InferenceEvent,
+    InputSample,
+    LabelEvent,
+    LifecycleEvent,
+    decode_inference,
+    decode_label,
+    decode_lifecycle,
+    time_us,
+)
 
 
 class RecordingError(BestbeforeError):
@@ -39,6 +50,7 @@ class Recording:
     events: list[InferenceEvent] = field(default_factory=list)
     labels: list[LabelEvent] = field(default_factory=list)
     inputs: list[Sample] = field(default_factory=list)
+    lifecycle: list[LifecycleEvent] = field(default_factory=list)
     rejected: list[str] = field(default_factory=list)
 
     def size(self) -> int:
@@ -96,7 +108,11 @@ def _read_lines(path: Path, recording: Recording) -> None:
 
 def _take(fields: Any, place: str, recording: Recording, line: bytes | None = None) -> None:
     try:
-        if not isinstance(fields, dict) or "inference_id" not in fields:
+        if isinstance(fields, dict) and "kind" in fields and "inference_id" not in fields:
+            event = decode_lifecycle(line or msgspec.json.encode(fields), ())
+            if event.kind not in TOLD:  # what was concluded then is concluded again
+                recording.lifecycle.append(event)
+        elif not isinstance(fields, dict) or "inference_id" not in fields:
             recording.events.append(decode_inference(line or msgspec.json.encode(fields), ()))
         elif "data" in fields:
             data = fields.pop("data")

@@ -15,12 +15,14 @@ import pyarrow as pa
 from bestbefore_client.sampling import u64
 
 from agents.label import about, labelled
+from agents.lifecycle import change_of, concerned
 from infra.plot import plot_status
 from infra.recording import Recording, Sample, read_recording, sorted_by_time
 from models.assessor import State, assess, fresh
 from models.columns import Subject
 from models.embedder import Embedder, ModelLoadError, decode_tensor
 from models.inspection import Inspection
+from models.lifecycle import Change, recorded, take_in
 from models.notes import Note
 from models.profile import Profile
 from models.reference import ModelFile, Reference
@@ -43,11 +45,14 @@ from streams.records import LabelEvent, time_us
 from streams.registry import Registry
 from streams.settings import Settings
 from streams.store_rows import Event, Prediction
-from streams.topics import INFERENCE, INPUTS, LABELS
+from streams.topics import INFERENCE, INPUTS, LABELS, LIFECYCLE
 
 MAX_ROWS = 5_000
 END = 1 << 60
-_FILES = {"status": "status.jsonl", "mismatch": "mismatches.jsonl", "trigger": "retrain-triggers.jsonl"}
+_FILES = {
+    "status": "status.jsonl", "mismatch": "mismatches.jsonl", "trigger": "retrain-triggers.jsonl",
+    "lifecycle": "lifecycle.jsonl",
+}  # fmt: skip
 
 
 class Result(NamedTuple):
@@ -59,6 +64,7 @@ class Result(NamedTuple):
     status: int
     mismatches: int
     triggers: int
+    lifecycle: int = 0
 
 
 class Step(NamedTuple):
@@ -103,6 +109,7 @@ def replay(
         lines["status"],
         lines["mismatch"],
         lines["trigger"],
+        lines["lifecycle"],
     )
 
 
@@ -125,6 +132,8 @@ def _steps(recording: Recording, window_us: int) -> Iterator[Step]:
         yield Step(time_us(event.time), "event", (i, event))
     for label in sorted_by_time(recording.labels):
         yield Step(time_us(label.time), LABELS, label)
+    for happened in sorted_by_time(recording.lifecycle):
+        yield Step(time_us(happened.time), LIFECYCLE, happened)
     for sample in sorted_by_time(recording.inputs):
         yield Step(time_us(sample.meta.time), INPUTS, sample)
 
@@ -165,6 +174,8 @@ class Engine:
         self._embedders: dict[ModelFile, Embedder | None] = {}
         self._samples: list[Sample] = []
         self._labels_seen: set[tuple[str, str]] = set()
+        self._changes: list[tuple[str, Change]] = []  # lifecycle events of the current window, with their model
+        self._changes_seen: set[tuple[str, str]] = set()
         self._offset = 0
         self._window = -END
         self.notes: list[Note] = []
@@ -183,6 +194,8 @@ class Engine:
             self._event(step.rows[1])
         elif step.kind == LABELS:
             self._label(step.rows)
+        elif step.kind == LIFECYCLE:
+            self._changes.append((step.rows.model, change_of(step.rows)))
         else:
             self._samples.append(step.rows)
             if len(self._samples) >= self._settings.embed_batch:
@@ -277,7 +290,21 @@ class Engine:
                 assembly.heard(topic, watermark, retired=retired)
         self._assess()
 
+    def _change(self) -> None:
+        """Hand lifecycle events to the versions they concern, before their window is assessed."""
+        changes, self._changes = self._changes, []
+        for model, change in changes:
+            if (model, change.id) in self._changes_seen:
+                continue
+            self._changes_seen.add((model, change.id))
+            self.notes.append(recorded(change, model))
+            for version in concerned(change, model, self._registry):
+                subject = Subject(model, version)
+                if subject in self._states or self._registry.get(model, version).registered:
+                    take_in(self._state(subject).life, change)
+
     def _assess(self) -> None:
+        self._change()
         for subject, state in sorted(self._states.items()):
             key = (subject.model, subject.version)
             notes, _ = assess(state, subject, self._registry.get(*key), self._inspections.get(key))

@@ -1,7 +1,7 @@
 """How things look in a terminal: tables, progress, and what of a value may be shown."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -101,6 +101,7 @@ def status(bodies: Sequence[dict[str, Any]]) -> Shown:
         "basis",
         "best before",
         "open mismatches",
+        "asked for",
     )
     for body in bodies:
         quality, forecast = body["quality"], body["forecast"]
@@ -108,9 +109,20 @@ def status(bodies: Sequence[dict[str, Any]]) -> Shown:
         table.add_row(
             body["model"], body["version"], body.get("segment") or "all", day(body["window"]["end"]),
             str(body["window"]["n"]),
-            interval(quality), quality["basis"], best_before(forecast), mismatches,
+            interval(quality), quality["basis"], best_before(forecast), mismatches, asked_for(body),
         )  # fmt: skip
     return list(bodies), table
+
+
+def asked_for(body: dict[str, Any]) -> str:
+    """The actions whose triggers are open; or why nothing is asked for."""
+    life = body.get("lifecycle") or {}
+    if life.get("retired"):
+        return "nothing: retired"
+    if life.get("serving") is False:
+        return f"nothing: {life.get('successor')} has taken over"
+    asked = ", ".join(sorted(body.get("open_triggers") or {}))
+    return f"{asked}; {life['candidate']} is on its way" if asked and life.get("candidate") else asked or "-"
 
 
 def events(found: Sequence[Any]) -> Shown:
@@ -118,7 +130,11 @@ def events(found: Sequence[Any]) -> Shown:
     table = _table("seq", "kind", "model", "version", "check", "severity", "window ends", "what")
     for event in found:
         body = event.body
-        what = body.get("message") or (interval(body["quality"]) if "quality" in body else body.get("action") or "")
+        what = (
+            body.get("message")
+            or body.get("kind")
+            or (interval(body["quality"]) if "quality" in body else body.get("action") or "")
+        )
         end = body.get("window", {}).get("end") or body.get("created_at")
         table.add_row(
             str(event.seq),
@@ -133,17 +149,22 @@ def events(found: Sequence[Any]) -> Shown:
     return [msgspec.to_builtins(event) for event in found], table
 
 
-def triggers(found: Sequence[Any]) -> Shown:
-    """One row per trigger."""
-    table = _table("created", "model", "version", "action", "severity", "retrain by", "best before", "trigger id")
+def triggers(found: Sequence[Any], ended: Mapping[str, dict[str, Any]]) -> Shown:
+    """One row per trigger; `ended` says, by trigger id, what became of those that are not open any more."""
+    names = ("created", "model", "version", "action", "severity", "retrain by", "best before", "state", "trigger id")
+    table, bodies = _table(*names), []
     for event in found:
         body = event.body
+        end = ended.get(body["trigger_id"])
+        advice = body.get("reason", {}).get("rule") == "schedule-not-needed"
+        state = f"{end['resolution']} {day(end['time'])}" if end else "advice" if advice else "open"
         table.add_row(
             day(body["created_at"]), event.model, event.version, body["action"], body["severity"],
             day(body["retrain_by"]),
-            best_before(body["forecast"]), body["trigger_id"],
+            best_before(body["forecast"]), state, body["trigger_id"],
         )  # fmt: skip
-    return [event.body for event in found], table
+        bodies.append({**body, "state": "resolved" if end else state, "resolved": end})
+    return bodies, table
 
 
 def dead_letters(found: Sequence[Any]) -> Shown:

@@ -17,6 +17,7 @@ from agents.assess import Assess
 from agents.embed import Embed
 from agents.ingest import Ingest
 from agents.label import Label
+from agents.lifecycle import Lifecycle
 from infra.store_file import require_file
 from streams.app import App, create_app
 from streams.errors import ServiceError
@@ -28,7 +29,9 @@ from streams.settings import Settings
 from streams.topics import TOPICS
 
 log = logging.getLogger(__name__)
-AGENTS: dict[str, type[Intake] | type[Assess]] = {"ingest": Ingest, "embed": Embed, "label": Label, "assess": Assess}
+AGENTS: dict[str, type[Intake] | type[Assess]] = {
+    "ingest": Ingest, "embed": Embed, "label": Label, "lifecycle": Lifecycle, "assess": Assess,
+}  # fmt: skip
 TICK, REFRESH, PRUNE, STOP_PATIENCE = 0.5, 5.0, 3600.0, 8.0  # seconds
 
 

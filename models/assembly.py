@@ -65,7 +65,7 @@ class Assembly(msgspec.Struct):
 
         `silence` True: also up to SILENT windows in a row of which no source had a row, each with an empty profile.
         """
-        passed = min(self.sources.values(), default=IDLE)
+        passed = self.passed
         ticks = []
         while (start := self._next(passed, silence)) is not None:
             due = sorted((r for r in self.revisions if r.arrival == start), key=lambda r: r.start)
@@ -91,10 +91,20 @@ class Assembly(msgspec.Struct):
     def fall_silent(self) -> bool:
         """Say, by the wall clock, that the next window has no row; False where somebody is still waited for."""
         known = self.done > -(1 << 62) and not self.waiting() and self.silent < SILENT
-        if not known or min(self.sources.values(), default=IDLE) < IDLE:
+        if not known or self.passed < IDLE:
             return False
         self.windows[self.done] = Profile().pack()
         return True
+
+    @property
+    def passed(self) -> int:
+        """Time that every source that somebody waits for has passed."""
+        return min(self.sources.values(), default=IDLE)
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nobody has reported anything."""
+        return not (self.sources or self.windows or self.revisions) and self.done == -(1 << 62)
 
     def waiting(self) -> bool:
         """Whether a window waits for a source."""

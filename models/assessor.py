@@ -8,24 +8,27 @@ Pure and deterministic: ids and times come from the windows, so a replay says th
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import msgspec
 
 from models.assembly import Assembly, Tick
-from models.causes import recalibrated
 from models.checks.catalogue import fleet, live, worst
 from models.checks.observed import Memory, Observed
 from models.checks.quality_and_time_to_threshold import without_threshold
 from models.checks.verdict import Verdict
 from models.columns import Subject
+from models.decision import decision
 from models.drift import ESTIMATORS, DriftEstimator, DriftState
 from models.evidence import Evidence, readings, remember
 from models.forecast import Passage, current_quality, filter_quality, first_passage
 from models.inspection import Inspection
-from models.notes import Note, digits, note_id, rounded
-from models.policy import PolicyState, Trigger, decide, forecast_fields, rfc3339, terms_of
+from models.kernel_streams import kernel_streams, support_fields
+from models.lifecycle import Life, lifecycle_fields, turn
+from models.newma import Newma, NewmaState
+from models.notes import Note, note_id, rounded
+from models.policy import PolicyState, forecast_fields, rfc3339, terms_of
 from models.profile import UNIT, WEIGHT, Profile
 from models.quality import Estimate
 from models.reference import Reference
@@ -33,6 +36,9 @@ from models.watch import Open, causes_of, watch
 from models.window_book import NEVER
 
 FORMAT = 1
+# What a version that begins a new life keeps: where its windows stand, mismatches (evidence resolves them), what checks
+# remember of them, cool-downs.
+KEPT = frozenset(("assembly", "open", "memory", "policy", "life", "ring"))
 DIVERGENCE = "jensen-shannon"  # what most of the drift streams are made of
 
 
@@ -58,6 +64,8 @@ class Saved(msgspec.Struct):
     open: dict[str, Open] = {}
     policy: PolicyState | None = None
     memory: Memory = {}
+    newma: NewmaState | None = None
+    life: Life | None = None
 
 
 @dataclass(slots=True)
@@ -72,13 +80,15 @@ class State:
     open: dict[str, Open] = field(default_factory=dict)
     policy: PolicyState = field(default_factory=PolicyState)
     memory: Memory = field(default_factory=dict)
+    newma: Newma = field(default_factory=Newma)
+    life: Life = field(default_factory=Life)
 
     def encode(self) -> bytes:
         """The state as msgpack, without pickle."""
         saved = Saved(
             FORMAT, self.assembly, self.ring, self.block.pack() if self.block else None, self.block_start,
             {name: estimator.state for name, estimator in self.drift.items()}, self.open, self.policy,
-            self.memory,
+            self.memory, self.newma.state, self.life,
         )  # fmt: skip
         return msgspec.msgpack.encode(saved)
 
@@ -91,8 +101,21 @@ class State:
         return cls(
             saved.assembly, saved.ring, Profile.unpack(saved.block) if saved.block else None, saved.block_start,
             {name: DriftEstimator.from_state(state) for name, state in saved.drift.items()},
-            saved.open, saved.policy or PolicyState(), saved.memory,
+            saved.open, saved.policy or PolicyState(), saved.memory, Newma.from_state(saved.newma),
+            saved.life or Life(),
         )  # fmt: skip
+
+    def renew(self) -> None:
+        """Forget what was estimated of the version before its present life; what is not KEPT begins anew."""
+        anew = State(self.assembly)
+        for part in fields(self):
+            if part.name not in KEPT:
+                setattr(self, part.name, getattr(anew, part.name))
+        self.ring = [e for e in self.ring if self.concerns(e.start)]
+
+    def concerns(self, start: int) -> bool:
+        """Whether the window that starts there belongs to the present life of the version."""
+        return self.life.born_us is None or start + self.assembly.length > self.life.born_us
 
 
 def fresh(reference: Reference, sources: Iterable[str] = ()) -> State:
@@ -109,19 +132,41 @@ def assess(
     # Whoever is described only after the first events gets the declared window from then on.
     state.assembly.length = reference.window_us
     # Whoever was described and falls silent is missed.
-    missed = reference.registered and not subject.segment
+    missed = misses(state, subject, reference)
     for tick in state.assembly.complete(silence=missed):
         for start, profile in tick.revisions:
-            remember(state.ring, start, profile)
+            if state.concerns(start):
+                remember(state.ring, start, profile)
         if tick.profile is None:
             continue
         if not subject.version:
             notes += _fleet(state, subject, reference, tick)
             continue
+        notes += _turned(state, subject, reference, tick.start + reference.window_us)
+        if not tick.profile.counts and not misses(state, subject, reference):
+            continue  # nobody expected traffic of it any more
         told, conclusion = _window(state, subject, reference, tick, inspection)
         notes += told
         conclusions.append(conclusion)
+    # Also where no window comes any more: every source has passed the time of the change.
+    notes += _turned(state, subject, reference, state.assembly.passed)
     return notes, conclusions
+
+
+def misses(state: State, subject: Subject, reference: Reference) -> bool:
+    """Whether traffic of this subject is expected, so that its silence is told."""
+    return reference.registered and not subject.segment and state.life.serving
+
+
+def _turned(state: State, subject: Subject, reference: Reference, upto_us: int) -> list[Note]:
+    """Make the lifecycle changes that happened before `upto_us`."""
+    if not state.life.pending:
+        return []
+    turned = turn(state.life, state.policy, subject, reference, upto_us)
+    state.policy = turned.policy
+    if turned.renewed:
+        state.renew()
+    return turned.notes
 
 
 def _window(
@@ -138,13 +183,13 @@ def _window(
         memory=state.memory, passage=passage, causes=causes_of(state.open), labels=_labels(tick),
     )  # fmt: skip
     verdicts = live(seen)
-    _follow(state, verdicts, block)
+    _follow(state, verdicts, block, reference)
     notes = watch(state.open, subject, reference, tick.start, verdicts)
-    trigger = _decision(state, seen)
-    if trigger is not None:
-        notes.append(_trigger_note(subject, trigger, tick.start, end))
+    state.policy, decided = decision(state.life, state.policy, seen, causes_of(state.open))
+    notes += decided
     forecast = _forecast_fields(reference, passage, end)
     body = _status(state, subject, reference, tick.start, evidence, estimate, forecast, verdicts)
+    body["support"] = support_fields(reference, tick.profile)
     notes.append(
         Note(
             id=note_id(subject, tick.start, "status"),
@@ -194,20 +239,6 @@ def _forecast(state: State, subject: Subject, reference: Reference, start: int) 
     return estimate, first_passage(filtered, reference.threshold, lead=lead, seed=seed)
 
 
-def _decision(state: State, seen: Observed) -> Trigger | None:
-    """Only all traffic of a model version decides: one incident a cause, one trigger, whatever its segments say."""
-    terms, subject = terms_of(seen.reference), seen.subject
-    if terms is None or subject.segment or not seen.reference.registered:
-        return None
-    causes = causes_of(state.open)
-    state.policy, trigger = decide(
-        state.policy, terms, subject=(subject.model, subject.version), now_us=seen.end_us,
-        estimate=seen.estimate or Estimate(), passage=seen.passage, open_mismatches=[cause.id for cause in causes],
-        causes=causes, recalibration=recalibrated(seen.block, seen.reference),
-    )  # fmt: skip
-    return trigger
-
-
 def _labels(tick: Tick) -> Profile:
     """Only what labels say, of this window and of older ones that were revised with it."""
     found = Profile()
@@ -233,11 +264,12 @@ def _joined(state: State, reference: Reference, tick: Tick) -> Profile | None:
     return None if state.block is not None else block
 
 
-def _follow(state: State, verdicts: list[Verdict], block: Profile | None) -> None:
+def _follow(state: State, verdicts: list[Verdict], block: Profile | None, reference: Reference) -> None:
     """Feed the drift estimators, once per block."""
     if block is None:
         return
-    for stream, value in _streams(verdicts, block).items():
+    values = _streams(verdicts, block) | kernel_streams(state.newma, block, reference)
+    for stream, value in values.items():
         for name in ESTIMATORS:
             state.drift.setdefault(f"{stream}/{name}", DriftEstimator(name)).update(value)
 
@@ -287,6 +319,7 @@ def _status(
         "open_mismatches": sorted(key for key, watched in state.open.items() if watched.id),
         "incident": state.policy.trigger_id,
         "open_triggers": state.policy.open_triggers,
+        "lifecycle": lifecycle_fields(state.life),
     }  # fmt: skip
 
 
@@ -306,10 +339,3 @@ def _forecast_fields(reference: Reference, passage: Passage | None, end: int) ->
             "probability_within_lead_time": None, "censored": False, "reason": reason,
         }  # fmt: skip
     return forecast_fields(terms, passage, end)
-
-
-def _trigger_note(subject: Subject, trigger: Trigger, start: int, end: int) -> Note:
-    return Note(
-        id=trigger.trigger_id, kind="trigger", subject=subject, at_us=end, start_us=start, end_us=end,
-        body=digits(msgspec.to_builtins(trigger)), severity=trigger.severity,
-    )  # fmt: skip

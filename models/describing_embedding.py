@@ -6,6 +6,7 @@ import numpy as np
 
 from models.describing_columns import Embeddings
 from models.describing_features import quantiles, rounded, share
+from models.describing_kernel import kernel_profile
 from models.profile import standardised
 from models.reference import EmbeddingReference
 
@@ -13,7 +14,7 @@ LEAST_INPUTS = 20  # the check of embeddings asks for as many
 
 
 def embedding_profile(seen: Embeddings) -> dict[str, Any]:
-    """`training_data.bestbefore.embedding` of sampled inputs: mean, sd, n, distance quantiles, classes, digest.
+    """`training_data.bestbefore.embedding` of sampled inputs: mean, sd, n, distance quantiles, kernel, classes, digest.
 
     `distance_shares` of a predicted class lie between the same distance quantiles. Raises ValueError that says why
     there is no reference: too few inputs, values that are not finite, or no spread in any dimension.
@@ -31,11 +32,17 @@ def embedding_profile(seen: Embeddings) -> dict[str, Any]:
     if not max(sd, default=0.0) > 0:
         raise ValueError("the embeddings of all sampled inputs are the same")
     known = EmbeddingReference(mean=mean, sd=sd, n=len(e), edges=(), shares=())
-    distance = np.sqrt(np.mean(standardised(seen.embedding, known) ** 2, axis=1))
+    z = standardised(seen.embedding, known)
+    distance = np.sqrt(np.mean(z**2, axis=1))
     points = quantiles(distance, weight)
     found = {"mean": list(mean), "sd": list(sd), "n": len(e), "distance_quantiles": points}
     bins = np.searchsorted(np.unique(list(points.values())), distance)
     classes = _classes(seen, bins, len(set(points.values())) + 1)
+    kernel = kernel_profile(z, seen.predicted, weight)
+    if kernel is not None:
+        found["kernel"] = kernel.kernel
+        for name, features in kernel.classes.items():
+            classes[name]["kernel"] = features
     digest = seen.origin.get("sha256", "")
     return found | ({"classes": classes} if classes else {}) | ({"digest": f"sha256:{digest}"} if digest else {})
 

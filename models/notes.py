@@ -14,7 +14,7 @@ class Note(msgspec.Struct, frozen=True, kw_only=True):
     """One line. `body` is what readers see; times are microseconds since the epoch, UTC."""
 
     id: str
-    kind: Literal["status", "mismatch", "trigger"]
+    kind: Literal["status", "mismatch", "trigger", "lifecycle"]
     subject: Subject
     at_us: int
     start_us: int

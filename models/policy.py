@@ -2,8 +2,9 @@
 
 Retraining too early costs one retraining, too late costs degraded days for as long as a new model takes. So the
 trigger is due when P(below the threshold within the lead time) >= c_early / (c_early + c_late), the newsvendor rule, or
-when the whole interval of the quality lies below the threshold already. Two consecutive windows must agree. Drift is
-evidence and never a reason.
+when the whole interval of the quality lies below the threshold already. c_early is one retraining, c_late a degraded
+day times the lead time in days, both in one currency. Two consecutive windows must agree. Drift is evidence and never a
+reason.
 
 While a cause is open that retraining cannot cure, the trigger names the cure of that cause instead, and says that and
 why a retraining is withheld (`models.causes`). Once the cause is resolved and two windows still ask, a retraining is.
@@ -11,7 +12,8 @@ why a retraining is withheld (`models.causes`). Once the cause is resolved and t
 One incident per model version and action is open at a time; it yields one trigger. A retraining closes by `close`
 (another version took over) or when the quality has been back, with a small probability of falling, for some windows;
 any other when the causes its trigger named are resolved. A later incident of the same action triggers no earlier than
-the cool-down, one lead time after the last trigger. Ids follow from what happened, so a replay repeats them.
+the cool-down, one lead time after the last trigger; so does a critical cause that the open trigger did not name, and
+the newer trigger, which names both, then stands for the older. Ids follow from what happened, so a replay repeats them.
 """
 
 import json
@@ -25,6 +27,7 @@ import msgspec
 from models.causes import Cure, OpenCause, Recalibration, cure_of
 from models.checks.verdict import Action
 from models.forecast import Passage
+from models.incidents import Incident, ended, fact, outgrown
 from models.quality import Estimate
 from models.reference import Reference
 
@@ -46,6 +49,7 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
     cost_retrain: float = 1.0
     cost_degraded_per_day: float = 1.0
     accepted: float | None = None  # the metric when the model was accepted
+    retrain_every_us: int | None = None  # the calendar by which it would be retrained
 
     @property
     def lead_windows(self) -> float:
@@ -57,16 +61,6 @@ class Terms(msgspec.Struct, frozen=True, kw_only=True):
         """P(T <= lead time) from which acting is cheaper than waiting; one half if no cost is declared at all."""
         late = self.cost_degraded_per_day * self.lead_time_us / DAY_US
         return self.cost_retrain / (self.cost_retrain + late) if self.cost_retrain + late > 0 else 0.5
-
-
-class Incident(msgspec.Struct, frozen=True, kw_only=True):
-    """A trigger for something else than a retraining, open until `causes`, the mismatches it named, are resolved."""
-
-    number: int = 0
-    open_since_us: int | None = None
-    trigger_id: str | None = None
-    cooldown_until_us: int | None = None
-    causes: tuple[str, ...] = ()
 
 
 class PolicyState(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +92,7 @@ class Trigger(msgspec.Struct, frozen=True, kw_only=True):
     action: Action
     model_name: str
     model_version: str
-    severity: Literal["warning", "critical"]
+    severity: Literal["info", "warning", "critical"]
     retrain_by: str
     reason: dict[str, Any]
     forecast: dict[str, Any]
@@ -148,12 +142,13 @@ def decide(
     open_mismatches: Sequence[str] = (),
     causes: Sequence[OpenCause] = (),
     recalibration: Recalibration | None = None,
+    scheduled_us: int | None = None,
 ) -> tuple[PolicyState, Trigger | None]:
     """Decide at the end of one window, `now_us` in event time, for `subject` = (model, version).
 
     `passage` must have been made with `lead=terms.lead_windows`. `open_mismatches` are ids that become evidence,
-    `causes` the same mismatches with their cures. `recalibration` None: as last known. A window not after the last one
-    decided (a replay, a revision) changes nothing.
+    `causes` the same mismatches with their cures. `recalibration` None: as last known. `scheduled_us`: when a calendar
+    would retrain. A window not after the last one decided (a replay, a revision) changes nothing.
     """
     if state.decided_until_us is not None and now_us <= state.decided_until_us:
         return state, None
@@ -171,22 +166,27 @@ def decide(
     action = now.cure.action
     incident = _incident(state, action)
     cooling = incident.cooldown_until_us is not None and now_us < incident.cooldown_until_us
-    if incident.open_since_us is not None or state.alarming < CONFIRMATIONS or cooling:
+    asked = incident.open_since_us is not None and not outgrown(incident, now.cure)
+    if asked or state.alarming < CONFIRMATIONS or cooling:
         return state, None
     incident = _opened(incident, terms, subject, now_us, now.cure)
     trigger = _trigger(
-        state, incident, terms, subject, now_us, now=now, estimate=estimate, passage=passage, evidence=open_mismatches
-    )
+        state, incident, terms, subject, now_us, now=now, estimate=estimate, passage=passage, evidence=open_mismatches,
+        scheduled_us=scheduled_us,
+    )  # fmt: skip
     return _with(state, action, incident), trigger
 
 
 def close(state: PolicyState) -> PolicyState:
     """End what is open, because a lifecycle event says that another version serves. Cool-downs stay."""
-    cures = {
-        action: msgspec.structs.replace(incident, open_since_us=None, trigger_id=None, causes=())
-        for action, incident in state.cures.items()
-    }
+    cures = {action: ended(incident) for action, incident in state.cures.items()}
     return msgspec.structs.replace(_calmed(state), cures=cures)
+
+
+def hold(state: PolicyState, until_us: int) -> PolicyState:
+    """Ask for no further retraining before `until_us`: a new model is on its way."""
+    until = max(until_us, state.cooldown_until_us or until_us)
+    return msgspec.structs.replace(state, cooldown_until_us=until)
 
 
 def withheld(state: PolicyState, now: Standing) -> dict[str, Any] | None:
@@ -212,6 +212,7 @@ def terms_of(reference: Reference) -> Terms | None:
         cost_retrain=reference.cost_retrain,
         cost_degraded_per_day=reference.cost_degraded_per_day,
         accepted=reference.calibration.accuracy if reference.calibration else None,
+        retrain_every_us=reference.retrain_every_us,
     )
 
 
@@ -275,9 +276,7 @@ def _resolved(state: PolicyState, causes: Sequence[OpenCause]) -> PolicyState:
     """End incidents of which every cause is resolved."""
     still = {cause.id for cause in causes}
     cures = {
-        action: incident
-        if still.intersection(incident.causes)
-        else msgspec.structs.replace(incident, open_since_us=None, trigger_id=None, causes=())
+        action: incident if still.intersection(incident.causes) else ended(incident)
         for action, incident in state.cures.items()
     }
     return msgspec.structs.replace(state, cures=cures)
@@ -319,6 +318,7 @@ def _opened(incident: Incident, terms: Terms, subject: tuple[str, str], now_us: 
         trigger_id=str(uuid.uuid5(NAMESPACE, identity)),
         cooldown_until_us=now_us + terms.lead_time_us,
         causes=causes,
+        facts=tuple(sorted({fact(cause) for cause in cure.causes})),
     )
 
 
@@ -333,6 +333,7 @@ def _trigger(
     estimate: Estimate,
     passage: Passage | None,
     evidence: Sequence[str],
+    scheduled_us: int | None,
 ) -> Trigger:
     model, version = subject
     action, causes = now.cure.action, now.cure.causes
@@ -346,6 +347,9 @@ def _trigger(
         "trigger_probability": terms.trigger_probability,
         "incident": incident.number,
     }
+    if scheduled_us is not None:
+        before = (scheduled_us - now_us) / DAY_US
+        reason["schedule"] = {"scheduled_at": rfc3339(scheduled_us), "days_before": before}
     other = () if action == "retrain" else (action,)
     return Trigger(
         trigger_id=str(incident.trigger_id),

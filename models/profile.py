@@ -6,9 +6,9 @@ A profile is mergeable (`merge`), so windows can be joined and partitions added 
 
 | table | names |
 |---|---|
-| counts | n, weight, weight_squared, not_live, failed, abstained, answered, capped, late, scored, scores_unusable, ids_sampled, ids_repeated, outputs_sampled, outputs_repeated, n_input, input_weight, skew_dimension, audit.*, feedback.* |
+| counts | n, weight, weight_squared, not_live, failed, abstained, answered, capped, late, scored, scores_unusable, ids_sampled, ids_repeated, outputs_sampled, outputs_repeated, n_input, input_weight, skew_dimension, embedding_not_finite, supported, audit.*, feedback.* |
 | histograms | feature.<f>, latency_ms, value, confidence, embedding, embedding.<class>, skew.<origin>, audit.confidence |
-| sums | feature.<f>, fine.<f>, wide.<f>, value, wide.value, wider.value, widest.value, confidence, embedding, cosine.<origin>, audit.confidence, audit.confident, audit.bins |
+| sums | feature.<f>, fine.<f>, wide.<f>, value, wide.value, wider.value, widest.value, confidence, embedding, kernel, kernel.class.<class>, kernel.segment.<segment>, cosine.<origin>, audit.confidence, audit.confident, audit.bins |
 | categories | feature.<f>, violations.<f>, special.<f>, label, truth, audit.label, filled, filled.answered, status, digest, version, digest.<version> |
 | samples | any, failed, slow, violations.<f>, special.<f>, wide.<f> |
 """  # noqa: E501 -- a table

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from models.columns import Categories, Embedded, Floats, Ints, Outcomes, Served
 from models.fixed_point import CLIP, WEIGHT, fixed, some, squares, total, weights
+from models.profile_kernel import add_kernel, finite
 from models.profile_outputs import CONFIDENCE_EDGES, add_present
 from models.reference import EmbeddingReference, Reference
 from models.tables import Tables, short_name
@@ -37,10 +38,16 @@ def add_embedded(into: Tables, rows: Embedded, reference: Reference) -> None:
     if known is None or len(known.mean) != rows.embedding.shape[1]:
         into.count("embedding_without_reference", len(rows))
         return
+    rows = finite(into, rows)
+    if not len(rows):
+        return
+    weight = weights(rows.weight)
     z = standardised(rows.embedding, known)
     into.sum("embedding", fixed(z.T, weight))
     bins = np.asarray(np.searchsorted(known.edges, np.sqrt(np.mean(z * z, axis=1))))
     into.histogram("embedding", bins, len(known.edges) + 1, weight)
+    if known.kernel is not None:
+        add_kernel(into, rows, z, weight, known.kernel)
     if rows.label is None:
         return
     for code, name in enumerate(rows.label.values):

@@ -14,6 +14,7 @@ from models.descriptors.paths import items_at
 from models.domains import Domain, domains
 from models.quality import Calibration
 from models.quantities import converted, number_of
+from models.random_features import KernelReference, compiled
 from models.units import DAY_US, duration_us
 
 # Reference grid of a numeric feature nobody described: powers of sixteen on both sides of zero.
@@ -66,6 +67,7 @@ class EmbeddingReference(msgspec.Struct, frozen=True):
     shares: tuple[float, ...]
     # Per predicted class: its share, and the shares of its distances over the same bins.
     classes: dict[str, tuple[float, tuple[float, ...]]] = {}
+    kernel: KernelReference | None = None
 
 
 class ModelFile(msgspec.Struct, frozen=True):
@@ -91,6 +93,7 @@ class Reference(msgspec.Struct, frozen=True):
     threshold: float | None = None
     cost_retrain: float = 1.0
     cost_degraded_per_day: float = 1.0
+    retrain_every_us: int | None = None  # the calendar by which it would be retrained
     minimum_n: int = 50
     owner: str = ""
     numeric: dict[str, NumericFeature] = {}
@@ -137,6 +140,7 @@ def compile_reference(descriptors: Mapping[str, Mapping[str, Any]], digest: str 
         threshold=_fraction(metric.get("threshold")) if _metric_name(metric) == "accuracy" else None,
         cost_retrain=float(system.get("cost_retrain", 1.0)),
         cost_degraded_per_day=float(system.get("cost_degraded_per_day", 1.0)),
+        retrain_every_us=_duration(system, "retrain_every", 0) or None,
         minimum_n=int(_own(descriptors, "trained_model").get("minimum_n", 50)),
         owner=str(system.get("owner", "")),
         numeric={k: _numeric(k, features.get(k, {}), domain) for k, domain in fields.items() if domain.kind in NUMBERS},
@@ -299,7 +303,10 @@ def _embedding(section: Mapping[str, Any]) -> EmbeddingReference:
                 f"distance_quantiles make {len(shares)}"
             )
         classes[str(label)] = (float(known.get("share", 0.0)), distances)
-    return EmbeddingReference(mean=mean, sd=sd, n=int(section.get("n", 0)), edges=edges, shares=shares, classes=classes)
+    return EmbeddingReference(
+        mean=mean, sd=sd, n=int(section.get("n", 0)), edges=edges, shares=shares, classes=classes,
+        kernel=compiled(path, section),
+    )  # fmt: skip
 
 
 def _file(section: Mapping[str, Any]) -> ModelFile | None:

@@ -59,6 +59,7 @@ def embedded_batch(
             weight=1.0 / np.array([s.propensity for s in samples]),
             embedding=np.stack([one.embedding for one in mine]),
             label=_labels(mine, reference_of(subject.model, subject.version)),
+            segment=None if subject.segment else _segments(samples),
             **_skew(samples, mine),
         )
         groups.append((subject, rows, index))
@@ -72,6 +73,12 @@ def _labels(found: Sequence[Recomputed], reference: Reference) -> Categories | N
         None if one.best < 0 else names[one.best] if len(names) == one.classes else str(one.best) for one in found
     ]
     return None if all(label is None for label in labels) else encoded(labels)
+
+
+def _segments(samples: Sequence[InputSample]) -> Categories | None:
+    """The segment of each row; none where no sample has one."""
+    keys = [segment_key(sample.segment) or None for sample in samples]
+    return None if all(key is None for key in keys) else encoded(keys)
 
 
 def _skew(samples: Sequence[InputSample], found: Sequence[Recomputed]) -> dict[str, Any]:

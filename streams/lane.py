@@ -15,20 +15,25 @@ import msgspec
 from faust.types import TP
 
 from models.columns import Subject
+from models.lifecycle import Change
 from models.window_book import Batch, Clock, Closed, Hold, WindowBook
 from streams.batches import Stamped
 from streams.delivery import Cursor, Frontier
 from streams.registry import Registry
 from streams.runtime import Runtime
 from streams.store_rows import Prediction, PredictionColumns
-from streams.topics import INFERENCE, PROFILES
+from streams.topics import INFERENCE, LIFECYCLE, PROFILES
 
 log = logging.getLogger(__name__)
 MAX_KEPT = 20_000  # predictions held in memory before the lane waits for the store
 
 
 class ProfileRecord(msgspec.Struct, array_like=True):
-    """What travels on the profiles topic. `profile` None only tells how far the source has come."""
+    """What travels on the profiles topic. `profile` None only tells how far the source has come.
+
+    With a `change`, a lifecycle event, it is no profile at all: that travels here because whoever assesses the version
+    reads nothing else, so there is one log, in which it has its place.
+    """
 
     v: int
     source: str
@@ -42,6 +47,7 @@ class ProfileRecord(msgspec.Struct, array_like=True):
     retired: bool = False
     profile: bytes | None = None
     idle: bool = False  # nothing more is to be waited for from this source until it speaks again
+    change: Change | None = None
 
     @property
     def subject(self) -> Subject:
@@ -50,7 +56,9 @@ class ProfileRecord(msgspec.Struct, array_like=True):
 
     def identity(self) -> str:
         """The same for every profile of the same rows, whoever made it and however often."""
-        parts = (self.source, *self.subject, str(self.start), str(self.arrival), str(self.length))
+        parts = [self.source, *self.subject, str(self.start), str(self.arrival), str(self.length)]
+        if self.change is not None:  # the first of an id counts
+            parts = [self.source, *self.subject, self.change.id]
         return hashlib.blake2b("\x00".join(parts).encode(), digest_size=16).hexdigest()
 
 
@@ -61,6 +69,12 @@ def profile_record(source: str, closed: Closed) -> ProfileRecord:
     return ProfileRecord(
         1, source, *key.subject, key.start, key.arrival, key.length, closed.watermark, closed.retired, body
     )
+
+
+def change_record(change: Change, model: str, version: str) -> ProfileRecord:
+    """The record of a lifecycle event for one version of the model. `retired`: it is no source to be waited for."""
+    at = change.at_us
+    return ProfileRecord(1, LIFECYCLE, model, version, "", at, at, 0, at, retired=True, change=change)
 
 
 def subject_key(model: str, version: str) -> bytes:

@@ -123,10 +123,24 @@ class InputSample(msgspec.Struct, kw_only=True):
     digest: Short | None = None
 
 
+class LifecycleEvent(msgspec.Struct, kw_only=True):
+    """What happened to a model version, as CI or a person tells it. Kinds that are not known are only recorded."""
+
+    id: Id
+    time: Time
+    kind: Annotated[str, msgspec.Meta(min_length=1, max_length=60, pattern=r"^[^\x00]+$")]
+    model: Name
+    version: Name
+    previous: Short = ""
+    served: Short = "live"
+    message: Annotated[str, msgspec.Meta(max_length=1000, pattern=r"^[^\x00]*$")] = ""
+
+
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 RESERVED_FIELDS = Reserved.__struct_fields__
 _inference = msgspec.json.Decoder(InferenceEvent)
 _label = msgspec.json.Decoder(LabelEvent)
+_lifecycle = msgspec.json.Decoder(LifecycleEvent)
 
 
 class CloudEvent(msgspec.Struct):
@@ -199,6 +213,12 @@ def decode_label(value: bytes | None, headers: Iterable[tuple[str, bytes | None]
     event: LabelEvent = _decode(_label, value, headers, {"time": "time"})
     if event.label is None and event.value is None and event.correct is None:
         raise Invalid(f"label of inference {event.inference_id!r} says nothing: it needs `label`, `value` or `correct`")
+    return event
+
+
+def decode_lifecycle(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> LifecycleEvent:
+    """A lifecycle event from JSON, or from a binary or structured CloudEvent around it."""
+    event: LifecycleEvent = _decode(_lifecycle, value, headers, {"id": "id", "time": "time"})
     return event
 
 

@@ -157,6 +157,14 @@ class StoreReader:
         """Retrain triggers; see `events`."""
         return self.events(kind="trigger", model=model, since_us=since_us, after_seq=after_seq, limit=limit)
 
+    def by_id(self, ids: Sequence[str]) -> dict[str, StoredEvent]:
+        """The events with these ids; ids of none are absent."""
+        t = schema.event
+        with self._reading() as connection:
+            query = select(*_EVENT).where(among(connection, t.c.event_id, ids))
+            rows = connection.execute(query).mappings() if ids else ()
+            return {row["event_id"]: StoredEvent(**row) for row in rows}
+
     def windows(self, model: str, version: str, segment: str = "", since_us: int | None = None) -> list[Window]:
         """The windows of a subject by start."""
         t = schema.window_total

@@ -24,6 +24,9 @@ from onnx import TensorProto, helper, numpy_helper
 from scipy.optimize import minimize_scalar
 
 from infra.demo.images import CORRUPTIONS, SIDE, Digits, Images, Labels, Split, corrupt, image_features, load
+from models.columns import Categories
+from models.describing_columns import Embeddings
+from models.describing_embedding import embedding_profile
 
 Floats = NDArray[np.float64]
 Weights = list[Floats]
@@ -287,13 +290,11 @@ def describe_feature(values: Floats, unit: str) -> dict[str, Any]:
     return {"type": "number", "unit": unit, "n": len(values), **moments, "missing": 0.0, "quantiles": quantiles(values)}
 
 
-def describe_embedding(embedding: NDArray[np.float32], digest: str) -> dict[str, Any]:
-    """Moments per dimension and the distribution of the distance sqrt(mean(((e - mean) / sd)^2))."""
-    e = embedding.astype(np.float64)
-    mean, sd = (np.array([rounded(v) for v in moments]) for moments in (e.mean(0), e.std(0, ddof=1)))
-    distance = np.sqrt((((e - mean) / np.maximum(sd, 1e-3 * sd.max())) ** 2).mean(1))
-    figures = {"mean": mean.tolist(), "sd": sd.tolist(), "n": len(e), "digest": digest}
-    return {**figures, "distance_quantiles": quantiles(distance)}
+def describe_embedding(run: Serve, data: Split, digest: str) -> dict[str, Any]:
+    """The reference of embeddings, as `bestbefore describe` makes it, from images the model has not learned from."""
+    scores, embedding = run(data.images)
+    predicted = Categories(scores.argmax(1).astype(np.int32), tuple(map(str, range(CLASSES))))
+    return embedding_profile(Embeddings(embedding, predicted, origin={"sha256": digest.removeprefix("sha256:")}))
 
 
 def golden_records(data: Split, run: Serve, count: int = 3) -> list[dict[str, Any]]:
@@ -328,7 +329,7 @@ def describe_model(digits: Digits, run: Serve, digest: str) -> dict[str, Any]:
 
 def describe_data(data: Split, run: Serve, calibration: Calibration, digest: str) -> dict[str, Any]:
     """The measured part of `training_data`, from images the model has not learned from."""
-    scores, embedding = run(data.images)
+    scores, _ = run(data.images)
     table = np.zeros((CLASSES, CLASSES), dtype=int)
     np.add.at(table, (data.labels, scores.argmax(1)), 1)
     shares = {str(k): rounded(share) for k, share in enumerate(table.sum(1) / table.sum())}
@@ -351,7 +352,7 @@ def describe_data(data: Split, run: Serve, calibration: Calibration, digest: str
             "classes": shares,
             "confusion": {str(t): {str(p): int(n) for p, n in enumerate(row)} for t, row in enumerate(table)},
             "calibration": {**calibration._asdict(), "n": len(data.labels), "residuals": residuals},
-            "embedding": describe_embedding(embedding, digest),
+            "embedding": describe_embedding(run, data, digest),
         },
     }
 

@@ -2,11 +2,11 @@
 
 | | |
 |---|---|
-| left | `training_data.bestbefore.embedding`: mean, sd and distance quantiles of reference embeddings, and their `classes` |
+| left | `training_data.bestbefore.embedding`: mean, sd and distance quantiles of reference embeddings, their `classes`, and the `kernel` means of both |
 | right | embeddings recomputed from sampled inputs, in all and by predicted class |
-| statistic | field `embedding`: root mean square shift of the mean per dimension, in sd; field `distances`: Jensen-Shannon divergence of the distances from the reference mean, with the classes weighted as in the reference |
-| mismatch | the shift exceeds its noise, 0.2 sd, and all that the change of the class mix can explain; the divergence exceeds its noise and its lower end 0.02 nats |
-| ok | neither, with at least 20 sampled inputs |
+| statistic | field `embedding`: root mean square shift of the mean per dimension, in sd; field `distances`: Jensen-Shannon divergence of the distances from the reference mean, with the classes weighted as in the reference; field `mmd`: distance of the kernel means (random Fourier features), each input beside its predicted class |
+| mismatch | the shift exceeds its noise, 0.2 sd, and all that the change of the class mix can explain; the divergence exceeds its noise and its lower end 0.02 nats; the distance of kernel means exceeds its noise and its lower end that which a shift by 0.2 sd makes |
+| ok | none of these, with at least 20 sampled inputs |
 | unknown | no embedding reference, no sampled inputs, or fewer than 20 of them |
 
 Another mix of the same classes is no drift of embeddings: `label-and-prediction-shift` tells it. So distances are
@@ -15,9 +15,13 @@ compared class by class, and weighted as in the reference. What of a shift the m
 it is at most the root of the chi-square distance of the two mixes, whatever the classes look like. Without distances
 by class all inputs are compared as one, and the message says so.
 
+The field `mmd` also sees what keeps mean, spread and distances: modes that split or move about the middle. Its message
+tells the predicted classes and segments that make most of it, and the share of inputs within the support of the
+reference, where 0.95 are expected.
+
 What to do: look at the sampled inputs; a sensor or its surroundings may have changed. Level of the tests:
 `system_context.bestbefore.false_alarms`. Sources: Lin 1991; Szekely and Bakirov 2003 (tail of a quadratic form whose
-correlations are unknown).
+correlations are unknown); Rahimi and Recht 2007 (random features); Gretton et al. 2012 (MMD).
 """
 
 import math
@@ -30,19 +34,22 @@ from scipy.special import ndtri
 from models.checks.check import Check
 from models.checks.covariate_drift import normal_scores
 from models.checks.distribution import TOLERANCE, Array, effect_of, observed_n, too_little
+from models.checks.kernel_shift import kernel_shift, support_of, told
 from models.checks.label_and_prediction_shift import predicted_shares
 from models.checks.observed import Observed
 from models.checks.promise import inflation, level
 from models.checks.verdict import Effect, Side, Verdict
 from models.distance import Z90, Distance, jensen_shannon
 from models.profile import MISSING, UNIT, WEIGHT, Profile, short_name
+from models.profile_kernel import kernel_sums
+from models.random_features import KernelReference
 from models.reference import EmbeddingReference
 
 ENOUGH_INPUTS = 20  # embeddings are sampled, so fewer of them than of events must do
 ENOUGH_OF_CLASS = 5
 EMBEDDING = "training_data.bestbefore.embedding"
 SMALLEST_SHIFT = 0.2  # sd per dimension, root mean square
-STATISTICS = 2
+STATISTICS = 3
 
 
 class Shift(NamedTuple):
@@ -104,6 +111,8 @@ def _verdicts(seen: Observed, known: EmbeddingReference, block: Profile, counts:
     if shift is not None:
         yield _of_mean(known, block, shift, n)
     yield _of_distances(known, block, counts, factor, alpha)
+    if known.kernel is not None:
+        yield _of_kernel(seen, known.kernel, block, factor, alpha)
 
 
 def _of_mean(known: EmbeddingReference, block: Profile, shift: Shift, n: float) -> Verdict:
@@ -142,6 +151,42 @@ def _of_distances(known: EmbeddingReference, block: Profile, counts: Array, fact
         f"a share of {far:.3g} lies beyond the outermost quantile, declared {known.shares[-1]:.3g}{told}"
     )
     return CHECK.mismatch(message, **sides, evidence=block.evidence())
+
+
+def _of_kernel(seen: Observed, kernel: KernelReference, block: Profile, factor: float, alpha: float) -> Verdict:
+    left = Side(f"{EMBEDDING}.kernel.mean", 0.0, n=kernel.n)
+    whole = kernel_sums(block, kernel.features)
+    if whole is None or whole.rows < 2:
+        return CHECK.unknown("no random features of inputs in this window", field="mmd", left=left)
+    known = seen.reference.embedding
+    mix = _chi(*_shares(seen, known, block)[1:], whole.n, kernel.n) if known is not None else 0.0
+    shift = kernel_shift(kernel, whole, block, factor, alpha, mix)
+    n = _six(shift.n)
+    right = Side("telemetry.embedding.mmd", _six(shift.estimate), "", _six(shift.low), _six(shift.high), n)
+    effect = Effect(
+        statistic="mmd", estimate=shift.estimate, low=shift.low, high=shift.high, n=n,
+        threshold=max(shift.limit, shift.noise),
+    )  # fmt: skip
+    sides = {"field": "mmd", "left": left, "right": right, "effect": effect}
+    if not shift.drifted:
+        return CHECK.ok(**sides)
+    message = (
+        f"sampled inputs are distributed otherwise than declared, as the model sees them: their kernel mean is "
+        f"{shift.estimate:.2g} from the reference's (90% interval {shift.low:.2g} to {shift.high:.2g}; "
+        f"{shift.limit:.2g} tolerated, as a shift of the mean by {SMALLEST_SHIFT} sd makes) in {shift.n:.4g} inputs"
+        f"{told(block, whole)}{_supported(kernel, block)}"
+    )
+    return CHECK.mismatch(message, **sides, evidence=block.evidence())
+
+
+def _supported(kernel: KernelReference, block: Profile) -> str:
+    found = support_of(kernel, block)
+    if found is None:
+        return ""
+    return (
+        f"; a share of {found.share:.3g} of them lies within the reference's support (90% interval {found.low:.3g} to "
+        f"{found.high:.3g}, 0.95 expected)"
+    )
 
 
 def _six(value: float) -> float:
@@ -214,6 +259,17 @@ def _middles(known: EmbeddingReference) -> Array:
 def _mix(seen: Observed, known: EmbeddingReference, block: Profile, n: float) -> tuple[float, Array]:
     """How far the mean may move by the class mix alone, and where it should be, as far as the means are declared."""
     expected = np.zeros(len(known.mean))
+    labels, p, q = _shares(seen, known, block)
+    if not labels:
+        return 0.0, expected
+    means = _class_means(seen, known, labels)
+    if means is not None:
+        return 0.0, (p - q) @ means
+    return _chi(p, q, n, known.n), expected
+
+
+def _shares(seen: Observed, known: EmbeddingReference, block: Profile) -> tuple[list[str], Array, Array]:
+    """Predicted classes with their shares now and in the reference; none where they are not known."""
     now = {
         label: float(table.sum()) for label in known.classes
         if (table := block.histograms.get(f"embedding.{short_name(label)}")) is not None
@@ -225,16 +281,20 @@ def _mix(seen: Observed, known: EmbeddingReference, block: Profile, n: float) ->
         declared = predicted_shares(seen.reference) if seen.reference.classes else {}
     total, whole = sum(now.values()), sum(declared.values())
     if total <= 0 or whole <= 0:
-        return 0.0, expected
+        return [], np.zeros(0), np.zeros(0)
     labels = sorted({*now, *declared})
     p = np.array([now.get(label, 0.0) / total for label in labels])
     q = np.array([declared.get(label, 0.0) / whole for label in labels])
-    means = _class_means(seen, known, labels)
-    if means is not None:
-        return 0.0, (p - q) @ means
-    q = np.maximum(q, 0.5 / max(known.n, 1))
-    by_chance = (len(labels) - 1) * (1 / max(n, 1.0) + 1 / max(known.n, 1))
-    return math.sqrt(max(float(((p - q) ** 2 / q).sum()) - by_chance, 0.0)), expected
+    return labels, p, q
+
+
+def _chi(p: Array, q: Array, n: float, m: float) -> float:
+    """Root of the chi-square distance of two mixes, less what chance makes of it."""
+    if not len(p):
+        return 0.0
+    q = np.maximum(q, 0.5 / max(m, 1))
+    by_chance = (len(p) - 1) * (1 / max(n, 1.0) + 1 / max(m, 1))
+    return math.sqrt(max(float(((p - q) ** 2 / q).sum()) - by_chance, 0.0))
 
 
 def _class_means(seen: Observed, known: EmbeddingReference, labels: list[str]) -> Array | None:

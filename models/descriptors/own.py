@@ -85,6 +85,7 @@ class SystemContextOwn(Own, kw_only=True):
     window: Duration | None = None
     lateness: Duration | None = None
     lead_time: Duration | None = None
+    retrain_every: Duration | None = None
     season: Duration | None = None
     cost_retrain: Amount | None = None
     cost_degraded_per_day: Amount | None = None
@@ -175,6 +176,19 @@ class EmbeddingClass(msgspec.Struct, kw_only=True):
     share: Share | None = None
     distance_shares: list[Share] | None = None
     mean: list[float] | None = None  # of this class's embeddings; then shifts within a class show
+    kernel: list[float] | None = None  # mean of the random features
+
+
+class Kernel(msgspec.Struct, kw_only=True):
+    """Mean and spread of random Fourier features of the embeddings. `traces`: of the first powers of the covariance."""
+
+    features: Count | None = None
+    seed: Count | None = None
+    bandwidth: Positive | None = None
+    mean: list[float] | None = None
+    traces: list[Amount] | None = None
+    tolerance: Amount | None = None
+    support: float | None = None
 
 
 class Embedding(msgspec.Struct, kw_only=True):
@@ -185,6 +199,7 @@ class Embedding(msgspec.Struct, kw_only=True):
     n: Count | None = None
     distance_quantiles: dict[str, float] | None = None
     classes: dict[str, EmbeddingClass] | None = None
+    kernel: Kernel | None = None
     digest: str | None = None
 
 

@@ -143,7 +143,11 @@ def _yaml_events(text: str) -> Iterator[Event]:
             yield "object" if is_object else "list", None, line
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        raise DescriptorProblem(f"cannot be read: {_said(error)}", mark.line + 1 if mark else 0) from None
+        line, said = mark.line + 1 if mark else 0, _said(error)
+        # libyaml reads ahead for keys and has a limit of its own, which it may meet before we meet ours.
+        if "nesting depth" in said:
+            raise DescriptorProblem(f"the text is nested deeper than {MAX_DEPTH} levels; flatten it", line) from None
+        raise DescriptorProblem(f"cannot be read: {said}", line) from None
 
 
 def _refuse_unread(event: Any, documents: int, line: int) -> None:

@@ -1,0 +1,41 @@
+"""Drift of embeddings over time: values for the change layer, and the share of inputs that the reference supports."""
+
+from typing import Any
+
+from models.checks.kernel_shift import kernel_shift, support_of
+from models.newma import Newma
+from models.notes import rounded
+from models.profile import Profile
+from models.profile_kernel import kernel_sums
+from models.reference import Reference
+
+SUPPORTED = 0.95  # of the reference's own inputs, each compared with the others
+
+
+def kernel_streams(newma: Newma, block: Profile, reference: Reference) -> dict[str, float]:
+    """Add a block to `newma`; its distance from the reference and from what was, in sd under no change.
+
+    Both have mean 0 while nothing changes, whatever the number of inputs; `embedding/newma` begins with the second
+    block that has inputs.
+    """
+    known = reference.embedding.kernel if reference.embedding is not None else None
+    whole = kernel_sums(block, known.features) if known is not None else None
+    if known is None or whole is None or whole.rows < 2:
+        return {}
+    shift = kernel_shift(known, whole, block, factor=1.0, alpha=0.05, mix=0.0)
+    newma.update(whole.mean, whole.n, known.identity)
+    recent = newma.score(known.traces)
+    return {"embedding/mmd": shift.score} | ({} if recent is None else {"embedding/newma": recent})
+
+
+def support_fields(reference: Reference, window: Profile) -> dict[str, Any]:
+    """`support` of the status line: no number without its interval, and why there is none."""
+    known = reference.embedding.kernel if reference.embedding is not None else None
+    found = support_of(known, window) if known is not None else None
+    if found is None:
+        reason = "no sampled inputs in this window" if known is not None else "no reference of random features"
+        return {"share": None, "low": None, "high": None, "expected": SUPPORTED, "n": 0, "reason": reason}
+    return {
+        "share": rounded(found.share), "low": rounded(found.low), "high": rounded(found.high), "expected": SUPPORTED,
+        "n": rounded(found.n), "reason": "",
+    }  # fmt: skip
