@@ -9,6 +9,7 @@ import msgspec
 
 from models.distance import effective
 from models.forecast import MEMORY, Reading, reading
+from models.induced_evidence import RARE, InducedSums, bound, induced_estimate
 from models.profile import UNIT, WEIGHT, Profile
 from models.quality import Estimate, audited, label_free
 from models.reference import Reference
@@ -41,6 +42,9 @@ class Evidence(msgspec.Struct):
     audit_confident_correct: int = 0
     audit_confidence_squared: int = 0
     audit_expanded: int = 0  # labelled inferences that the audits stand for, those not kept included
+    unanswered: int = 0  # weight of events without an answer
+    inputs: int = 0  # sampled inputs that the registered estimator of quality reads
+    induced: InducedSums = InducedSums()
 
     def add(self, profile: Profile) -> None:
         """Add what a profile of this window says."""
@@ -70,13 +74,39 @@ class Evidence(msgspec.Struct):
             self.audit_confident_correct += int(confident[1])
             self.audit_confidence += int(confident[2])
             self.audit_confidence_squared += int(confident[3])
+        self._add_induced(profile)
+
+    def _add_induced(self, profile: Profile) -> None:
+        weight = profile.counts.get("weight", 0)
+        self.unanswered += weight - profile.counts.get("answered", weight)
+        found = InducedSums.of(profile)
+        self.induced += found
+        self.inputs += found.rows
 
     def join(self, other: "Evidence") -> "Evidence":
         """Both windows as one block that ends with `other`."""
         names = self.__struct_fields__[1:]
         return Evidence(other.start, *(getattr(self, n) + getattr(other, n) for n in names))
 
+    @property
+    def free_n(self) -> int:
+        """Events that a label-free reading rests on: sampled inputs, unless there are next to none; then all."""
+        return self.inputs if self.inputs * RARE > self.n else self.n
+
     def label_free(self, reference: Reference) -> Estimate:
+        """The estimate without labels: that of the registered estimator where it has inputs, else from confidences."""
+        return self.induced_reading(reference) or self._confident(reference)
+
+    def induced_reading(self, reference: Reference) -> Estimate | None:
+        """What the registered estimator says, be it that it does not know; None where it has too little to read."""
+        missing = self.weight - self.scored if self.scored else self.unanswered
+        return induced_estimate(self.induced, reference, missing / self.weight if self.weight else 0.0)
+
+    def read_by(self, reference: Reference) -> str:
+        """Which estimator `label_free` is of: `induced`, registered under induced drift, or `confidence`."""
+        return "confidence" if self.induced_reading(reference) is None else "induced"
+
+    def _confident(self, reference: Reference) -> Estimate:
         """The estimate from confidences; sampled events weigh 1 / probability.
 
         Without scores there is none, unless every event failed or abstained: an outage needs no scores to be wrong.
@@ -115,6 +145,7 @@ def remember(ring: list[Evidence], start: int, profile: Profile) -> Evidence:
     ring.append(fresh)
     ring.sort(key=lambda e: e.start)
     del ring[:-MEMORY]
+    bound(ring)
     return fresh
 
 
@@ -131,7 +162,7 @@ def blocks(ring: Sequence[Evidence], enough: int, count: str) -> Iterator[Eviden
 def readings(ring: Sequence[Evidence], reference: Reference) -> list[Reading]:
     """One reading per window that has something to say, oldest first."""
     length = reference.window_us
-    free = {b.start // length: b.label_free(reference) for b in blocks(ring, max(reference.minimum_n, 1), "n")}
+    free = {b.start // length: b.label_free(reference) for b in blocks(ring, max(reference.minimum_n, 1), "free_n")}
     audits = {b.start // length: b.audited() for b in blocks(ring, AUDIT_BLOCK, "audits")}
     last = {ring[-1].start // length} if ring else set()
     nothing = Estimate(reason="nothing in this window")

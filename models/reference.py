@@ -13,6 +13,7 @@ import numpy as np
 from models.descriptors.paths import items_at
 from models.domains import Domain, domains
 from models.quality import Calibration
+from models.quality_estimator import QualityEstimator
 from models.quantities import converted, number_of
 from models.random_features import KernelReference, compiled
 from models.units import DAY_US, duration_us
@@ -103,6 +104,7 @@ class Reference(msgspec.Struct, frozen=True):
     n: int = 0
     calibration: Calibration | None = None
     embedding: EmbeddingReference | None = None
+    quality_estimator: QualityEstimator | None = None
     file: ModelFile | None = None
     latency_limit_ms: float | None = None
     descriptors: dict[str, dict[str, Any]] = {}  # as declared, for the checks; by kind
@@ -154,10 +156,16 @@ def compile_reference(descriptors: Mapping[str, Mapping[str, Any]], digest: str 
         n=int((data.get("calibration") or {}).get("n", 0)),
         calibration=Calibration.from_descriptor(data["calibration"]) if data.get("calibration") else None,
         embedding=_embedding(data["embedding"]) if (data.get("embedding") or {}).get("mean") else None,
+        quality_estimator=_quality_estimator(data),
         file=_file(_own(descriptors, "trained_model")),
         latency_limit_ms=_latency_limit(descriptors),
         descriptors={kind: dict(tree) for kind, tree in descriptors.items()},
     )
+
+
+def _quality_estimator(data: Mapping[str, Any]) -> QualityEstimator | None:
+    section = _section(data, "quality_estimator", "training_data.bestbefore.quality_estimator")
+    return QualityEstimator.from_descriptor(section) if section else None
 
 
 def _latency_limit(descriptors: Mapping[str, Mapping[str, Any]]) -> float | None:
