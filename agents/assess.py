@@ -15,6 +15,7 @@ from faust.types import TP
 from agents.publish import Publisher, outbox
 from models.assessor import State, assess, fresh, misses
 from models.columns import Subject
+from models.forecast_history import History, inherited, is_family
 from models.lifecycle import recorded, take_in
 from models.notes import Note
 from models.profile import WEIGHT, Profile
@@ -261,8 +262,20 @@ class Application:
         missing = self._subjects - self.states.keys()
         for subject, saved in tx.load_states(missing).items():
             self.states[Subject(*subject)] = State.decode(saved.body)
-        for subject in missing - self.states.keys():
-            self.states[subject] = fresh(self._reference(subject), self._sources(subject))
+        for subject in sorted(missing - self.states.keys()):
+            self.states[subject] = fresh(self._reference(subject), self._sources(subject), self._inherited(tx, subject))
+
+    def _inherited(self, tx: Transaction, subject: Subject) -> History:
+        """What the forecasts of earlier versions taught, by what was known when the first window began."""
+        if subject.segment or not subject.version:
+            return History()
+        saved = {Subject(*s): State.decode(state.body) for s, state in tx.load_versions(subject.model).items()}
+        family = {s.version: state.history for s, state in {**saved, **self.states}.items() if is_family(s, subject)}
+        heard = [r for r in self.records if r.subject == subject]
+        born = min(
+            (r.start if r.change is None else r.change.at_us for r in heard if r.profile or r.change), default=None
+        )
+        return inherited(family, None if born is None else born // self._reference(subject).window_us)
 
     def _sources(self, subject: Subject) -> list[str]:
         """Every partition may have rows of a registered model, and says so when it has none."""

@@ -5,9 +5,9 @@ import math
 import numpy as np
 
 from benchmarks.audit_streams import Deployed
-from benchmarks.digit_errors import Answers
 from models.cohorts import Audit, Cohorts
 from models.concept import ConceptWatch
+from models.induction import Induced
 from models.prediction_powered import AuditedAccuracy, Traffic
 
 ALPHA = 0.05
@@ -63,10 +63,9 @@ def late(streams: int = 20) -> None:
     )
 
 
-def lows(found: Deployed, answers: Answers, rng: np.random.Generator) -> list[float]:
+def lows(found: Deployed, answers: Induced, rng: np.random.Generator) -> list[float]:
     """Lower ends of the label-free 90% interval in windows of 500 such inferences."""
-    n = len(answers.truth)
-    return [found.interval(answers, rng.choice(n, 500, replace=False))[1] for _ in range(20)]
+    return found.lows(answers, [rng.choice(len(answers.labels), 500, replace=False) for _ in range(20)])
 
 
 def concept(models: list[Deployed]) -> None:
@@ -81,14 +80,14 @@ def concept(models: list[Deployed]) -> None:
             low_ends += ends
             for number in range(100):
                 a, b = SWAPPED[number % len(SWAPPED)]
-                truth = answers.truth.copy()
-                truth[answers.truth == a], truth[answers.truth == b] = b, a
-                wrong = answers.answer == truth
-                before.append(answers.correct.mean())
+                truth = answers.labels.copy()
+                truth[answers.labels == a], truth[answers.labels == b] = b, a
+                wrong = answers.probability.argmax(axis=1) == truth
+                before.append(answers.right.mean())
                 after.append(wrong.mean())
                 watch = ConceptWatch(10_000)
                 for n, row in enumerate(rng.integers(len(truth), size=500).tolist()):
-                    watch.update(bool(answers.correct[row]), ends[n // 25 % 20])
+                    watch.update(bool(answers.right[row]), ends[n // 25 % 20])
                 early += watch.alarms
                 delay = 0
                 while not watch.flagged and delay < 5000:
@@ -119,9 +118,9 @@ def quiet(models: list[Deployed], streams: int = 60) -> None:
         for number in range(streams):
             watch, other = ConceptWatch(10_000), ConceptWatch(10_000)
             answers, ends = conditions[number % len(conditions)]
-            for n, row in enumerate(rng.integers(len(answers.truth), size=1000).tolist()):
-                watch.update(bool(found.clean.correct[row]), clean[n // 50])
-                other.update(bool(answers.correct[row]), ends[n // 50])
+            for n, row in enumerate(rng.integers(len(answers.labels), size=1000).tolist()):
+                watch.update(bool(found.clean.right[row]), clean[n // 50])
+                other.update(bool(answers.right[row]), ends[n // 50])
             flagged, held, total = flagged + (watch.alarms > 0), held + (other.alarms > 0), total + 1
     print(
         f"flagged within 1,000 labels without concept drift: clean {flagged}, one held condition {held}, of {total};"

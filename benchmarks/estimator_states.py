@@ -29,7 +29,9 @@ from models.forecaster import Forecaster, Memory
 from models.label_sampling import LabelSampler, SamplerState
 from models.newma import Newma, NewmaState
 from models.prediction_powered import AuditedAccuracy, AuditedState, Traffic
+from models.profile_kernel import KernelSums, Part
 from models.sequential import Plan, SequentialDetector, SequentialState
+from models.usual_segments import Usual, UsualState
 
 Floats = NDArray[np.float64]
 DAY = 86_400_000_000
@@ -140,6 +142,13 @@ class _Budgeted:
         return found
 
 
+def _segments(usual: Usual, i: int, value: float) -> None:
+    """Three segments of forty in every block."""
+    pull = np.linspace(-value, value, 32)
+    found = [Part(f"segment {(i + k * k) % 40}", 1 / 3, pull / (k + 1)) for k in range(3)]
+    usual.update(KernelSums(pull, 1.0, 50.0, 50.0, 50), found, "features")
+
+
 def entries() -> list[Entry]:
     """Every estimator with a state of its own."""
 
@@ -181,6 +190,7 @@ def entries() -> list[Entry]:
             "NEWMA", Newma, lambda e, _, value: e.update(np.linspace(-value, value, 32), n=50.0), NewmaState,
             Newma.from_state,
         ),
+        Entry("usual segments", Usual, _segments, UsualState, Usual.from_state),
         Entry("forecaster", lambda: Forecaster(0.85), _forecast, Memory, Forecaster.from_state),
     ]  # fmt: skip
 

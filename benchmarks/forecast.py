@@ -46,6 +46,7 @@ from models.forecast import (
     shortest_interval,
     simulate,
 )
+from models.holt import holt_times, stretched
 from models.own_history import Calibration
 
 Floats = NDArray[np.float64]
@@ -125,29 +126,12 @@ def no_onset(case: Case, seed: int) -> Ints:
 
 def holt(case: Case, seed: int) -> Ints:
     """Holt's linear trend (smoothing .2 and .05) with bootstrapped residuals, its level taken for the truth."""
-    rng = np.random.default_rng(seed)
-    values = case.seen[~np.isnan(case.seen)]
-    level, slope = float(values[0]), 0.0
-    residuals = []
-    for value in values[1:]:
-        residuals.append(value - level - slope)
-        smoothed = 0.2 * value + 0.8 * (level + slope)
-        level, slope = smoothed, 0.05 * (smoothed - level) + 0.95 * slope
-    steps = slope + 0.2 * rng.choice(residuals[-60:], (PATHS, HORIZON))
-    below = level + np.cumsum(steps, axis=1) < case.threshold
-    return np.where(below.any(axis=1), below.argmax(axis=1) + 1, HORIZON + 1)
+    return holt_times(case.seen[~np.isnan(case.seen)], case.threshold, seed)
 
 
 def law(name: str, method: Callable[[Case, int], Ints], todo: list[Case]) -> Law:
     """The forecasts of one method: P(T <= h) for every case."""
     return Law(name, np.array([passage_law(method(case, number), HORIZON) for number, case in enumerate(todo)]))
-
-
-def stretched(probability: Floats, by: float) -> tuple[Floats, Floats, Floats]:
-    """Two-sided interval and one-sided bound, moved outwards on the log scale by `by`."""
-    low, bound, high = (np.maximum(quantile(probability, share), 1.0) for share in (0.05, 0.10, 0.95))
-    shrink = np.exp(-by)
-    return np.floor(low * shrink), np.minimum(np.ceil(high / shrink), HORIZON + 1), np.floor(bound * shrink)
 
 
 def levelled(probability: Floats, leaves_out: float) -> tuple[Floats, Floats, Floats]:

@@ -36,7 +36,10 @@ class Forecast(NamedTuple):
 
 def seen_features(found: World) -> Singles:
     """Features of every forecast in a world."""
-    return features(Forecasts(found.values, found.labels, found.thresholds, found.series, found.origin, found.truth))
+    at_once = np.zeros(len(found.values), dtype=np.int64)
+    return features(
+        Forecasts(found.values, found.labels, found.thresholds, found.series, found.origin, found.truth, at_once)
+    )
 
 
 def seasonal(found: World, calibration: Calibration) -> Forecast:
@@ -56,7 +59,9 @@ def seasonal(found: World, calibration: Calibration) -> Forecast:
     drawn, origin = found.series.repeat(GROUPS), found.origin.repeat(GROUPS)
     bars = found.thresholds[drawn] - np.concatenate(deviations)
     number = np.arange(rows * GROUPS)
-    inputs = features(Forecasts(values.repeat(GROUPS, axis=0), found.labels[drawn], bars, number, origin, origin))
+    inputs = features(
+        Forecasts(values.repeat(GROUPS, axis=0), found.labels[drawn], bars, number, origin, origin, 0 * number)
+    )
     laws = calibration.laws(shipped(), inputs).reshape(rows, GROUPS, -1)
     law = np.array([joined(one, g, int(o) - 1) for one, g, o in zip(laws, groups, found.origin, strict=True)])
     law = (law - law[:, :1]) / (1 - law[:, :1])  # given that the level still holds

@@ -1,7 +1,7 @@
 """Windows of a digits' network under drift, with their true accuracy, for `benchmarks.label_free`.
 
-Twelve families are induced on the reference images; the same families (`dev`), six others (`held`), pairs of both, clean
-images and nine alien contents are tested on other images, with an even and an uneven mix of classes.
+Twelve families are induced on the reference images; the same families (`dev`), six others (`held`), pairs of both,
+clean images and nine alien contents are tested on other images, with an even and an uneven mix of classes.
 """
 
 from collections.abc import Callable, Mapping

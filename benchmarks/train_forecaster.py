@@ -30,13 +30,25 @@ HIDDEN, EPOCHS, MINIBATCH, RATE, SHRINK, KEEPS = (96, 96), 24, 512, 2e-3, 1e-5, 
 
 def features(simulated: Forecasts) -> Singles:
     """Features of every forecast, in the order of the forecasts."""
-    streams = Streams(simulated.thresholds)
+    streams, late = Streams(simulated.thresholds), simulated.late[simulated.series]
     found = np.zeros((len(simulated.truth), FEATURES), dtype=np.float32)
     for window in range(simulated.values.shape[1]):
         streams.update(simulated.values[:, window], labels=simulated.labels)
-        due = np.flatnonzero(simulated.origin == window + 1)
+        due = np.flatnonzero(simulated.origin - late == window + 1)
         if len(due):
-            found[due] = streams.features[simulated.series[due]]
+            found[due] = _waiting(streams, simulated.series[due], late[due])
+    return found
+
+
+def _waiting(streams: Streams, series: Ints, late: Ints) -> Singles:
+    """Features of these series so many windows later, while nothing more was seen."""
+    found = np.zeros((len(series), FEATURES), dtype=np.float32)
+    waiting = streams.take(series)
+    for passed in range(int(late.max()) + 1):
+        now = late == passed
+        if now.any():
+            found[now] = waiting.features[now]
+        waiting.update(np.nan)
     return found
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from infra import show
+from infra.cli_backtest import backtest
 from infra.cli_common import formatted, settings_of, store_of
 from infra.cli_descriptors import COMMANDS
 from infra.cli_lifecycle import lifecycle
@@ -147,7 +148,7 @@ def topics_check(ctx: click.Context) -> Any:
     return show.findings(found)
 
 
-for command in (*COMMANDS, lifecycle):
+for command in (*COMMANDS, backtest, lifecycle):
     main.add_command(command)
 
 

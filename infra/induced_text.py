@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from infra.inducing import Induced
+from infra.inducing import Done
 from models.family_interval import ENOUGH
 from models.induced_report import SIZE
 
 
-def lines_of(done: Induced) -> Iterator[str]:
+def lines_of(done: Done) -> Iterator[str]:
     """The lines, one after the other."""
     fitted = done.fitted
     for path in done.files:
@@ -29,9 +29,9 @@ def lines_of(done: Induced) -> Iterator[str]:
         )
     else:
         yield f"  note: {len(families)} families are too few for a 90% interval, which needs {ENOUGH}: it stays silent"
-    if fitted.outside:
-        told = ", ".join(f"{name} {100 * share:.0f}%" for name, share in sorted(fitted.outside.items()))
-        yield f"windows of other contents that are told to be unknown: {told}"
+    if done.outside:
+        told = ", ".join(f"{name} {100 * share:.0f}%" for name, share in sorted(done.outside.items()))
+        yield f"windows of contents that are no drift, each not shown before, that read unknown: {told}"
     for note in done.notes:
         yield f"  note: {note}"
     yield "  note: a change of what is right for the same input is invisible to it; only labels show that"

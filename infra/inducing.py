@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from infra.describe_files import read_folder, write_folder
 from infra.labelled_data import Labelled, codes_of, read_labelled
-from models import induction_images, induction_tables
-from models.alien_images import ALIENS
+from models import alien_images, induction_images, induction_tables
 from models.embedder import Embedder, EmbedError, ModelLoadError
 from models.event_features import Answers, freeze
-from models.induced_quality import InducedQuality, inducer, register
+from models.induced_quality import InducedQuality
 from models.induced_report import LeftOut, left_out, unknown_share
-from models.induction import PAIRS, Shift, conditions, draw, run
+from models.induction import ALIEN_DRAWS, PAIRS, Induce, Induced, Shift, conditions, draw, inducer, run
 from models.quality_estimator import PATH
 from models.reference import Reference
+from models.registrar import Registrar
 from streams.descriptor_files import read_set, reference_of
 from streams.errors import BadInput, DescriptorError, ModelError
 from streams.inspecting import model_bytes
@@ -34,20 +34,22 @@ MOST_HELD_OUT, MOST_TRAIN = 1_000, 2_000  # rows; more only take longer
 Run = Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
 
-class Inputs(NamedTuple):
-    """What drift is induced on: held-out inputs with their classes, the shifts that fit them, and what is no drift."""
+class Kinds(NamedTuple):
+    """What is done to inputs: shifts of all families, and contents that are no drift at all."""
 
     shifts: dict[str, Shift]
-    aliens: dict[str, Callable[[NDArray[Any], np.random.Generator], NDArray[Any]]]
+    aliens: dict[str, Shift]
 
 
 class Fitted(NamedTuple):
-    """An estimator and how good it is: by family left out, and the share of alien windows told as such."""
+    """An estimator, how good it is by family left out, and what it was made of; `n` counts held-out inputs."""
 
     quality: InducedQuality
     left_out: list[LeftOut]
-    outside: dict[str, float]
     n: int
+    registrar: Registrar
+    contents: list[Induced]
+    induce: Induce
 
     def mean(self, what: str) -> float:
         """The mean over families of `error`, `coverage` or `width`."""
@@ -67,11 +69,12 @@ class Fitted(NamedTuple):
         return found | {name: value for name, value in figures.items() if np.isfinite(value)}
 
 
-class Induced(NamedTuple):
-    """What `induce` has done, for people."""
+class Done(NamedTuple):
+    """What `induce` has done, for people; `outside` is the share of windows of each alien content told as unknown."""
 
     files: list[Path]
     fitted: Fitted
+    outside: dict[str, float]
     notes: list[str]
     seconds: float
 
@@ -85,7 +88,7 @@ def induce(
     label: str | None = None,
     without: Sequence[str] = (),
     seed: int = 0,
-) -> Induced:
+) -> Done:
     """Fit an estimator on `data`, which the model must not have learnt from, and write it into the folder.
 
     `train` may be training data; without it a half of `data` stands in for it. Raises DescriptorError and ModelError.
@@ -111,38 +114,49 @@ def induce(
         raise DescriptorError(f"{data}: {error}") from None
     content = fitted.quality.pack()
     files = _write(folder, fitted, content)
-    return Induced(files, fitted, notes, time.monotonic() - started)
+    return Done(files, fitted, outside_of(fitted, seed), notes, time.monotonic() - started)
 
 
 def fit(
     answer: Run, train: NDArray[Any], train_labels: NDArray[np.int64], held_out: NDArray[Any],
-    labels: NDArray[np.int64], kinds: Inputs, *, model: str, seed: int = 0, pairs: int = PAIRS,
+    labels: NDArray[np.int64], kinds: Kinds, *, model: str, seed: int = 0, pairs: int = PAIRS,
 ) -> Fitted:  # fmt: skip
     """The estimator, and what it is worth on families it has not seen. Raises ValueError."""
     rng = np.random.default_rng(seed)
     reference = freeze(Answers(*answer(train), train_labels), Answers(*answer(held_out), labels), rng)
-    induced = run(reference, inducer(kinds.shifts, held_out, labels, answer), conditions(kinds.shifts, rng, pairs), rng)
-    windows = draw(induced, rng)
-    quality = register(reference, induced, windows, model=model)
-    outside = {
-        name: unknown_share(quality, *answer(np.asarray(alien(held_out, rng), held_out.dtype)), rng)
-        for name, alien in kinds.aliens.items()
-    }
-    return Fitted(quality, left_out(induced, windows), outside, len(labels))
+    induce = inducer({**kinds.aliens, **kinds.shifts}, held_out, labels, answer)
+    registrar = Registrar(draw(run(reference, induce, conditions(kinds.shifts, rng, pairs), rng), rng))
+    contents = run(reference, induce, [((name, 0),) for name in kinds.aliens], rng)
+    aliens = draw(contents, rng, times=ALIEN_DRAWS) if contents else None
+    quality = InducedQuality(reference, *registrar.parts(aliens), model)
+    return Fitted(quality, left_out(registrar), len(labels), registrar, contents, induce)
 
 
-def kinds_of(train: NDArray[Any], held_out: NDArray[Any], categorical: Sequence[int], without: Sequence[str]) -> Inputs:
+def outside_of(fitted: Fitted, seed: int = 0) -> dict[str, float]:
+    """The share of windows of each alien content that reads unknown where this content was not shown before."""
+    found = {}
+    for one in fitted.contents:
+        (name,) = one.families
+        rng = np.random.default_rng(seed)
+        others = draw([other for other in fitted.contents if other is not one], rng, times=ALIEN_DRAWS)
+        quality = InducedQuality(fitted.quality.reference, *fitted.registrar.parts(others), fitted.quality.model)
+        scores, embedding, _ = fitted.induce(((name, 0),), seed)
+        found[name] = unknown_share(quality, scores, embedding, rng)
+    return found
+
+
+def kinds_of(train: NDArray[Any], held_out: NDArray[Any], categorical: Sequence[int], without: Sequence[str]) -> Kinds:
     """The shifts that fit these inputs: of images (n, h, w) or (n, c, h, w), or of tables (n, d).
 
     Raises DescriptorError for inputs of another form, and for a family that does not exist.
     """
     if held_out.ndim == 2:
         shifts: dict[str, Shift] = induction_tables.shifts(train, categorical)
-        aliens = {}
+        aliens: dict[str, Shift] = {}
     elif held_out.ndim in (3, 4) and min(held_out.shape[-2:]) > 4:
         low, high = float(min(train.min(), held_out.min())), float(max(train.max(), held_out.max()))
         shifts = induction_images.shifts(low, high)
-        aliens = {name: _rescaled(alien, low, high) for name, alien in ALIENS.items()}
+        aliens = alien_images.shifts(low, high)
     else:
         raise DescriptorError(
             f"one input has shape {held_out.shape[1:]}: drift can be induced on tables (columns) and on images "
@@ -151,14 +165,7 @@ def kinds_of(train: NDArray[Any], held_out: NDArray[Any], categorical: Sequence[
     odd = [name for name in without if name not in shifts]
     if odd:
         raise DescriptorError(f"there is no family {odd[0]!r} to leave out; there are {', '.join(sorted(shifts))}")
-    return Inputs({name: shift for name, shift in shifts.items() if name not in without}, aliens)
-
-
-def _rescaled(alien: Any, low: float, high: float) -> Any:
-    def made(images: NDArray[Any], rng: np.random.Generator) -> NDArray[Any]:
-        return np.asarray(low + (high - low) * alien((images - low) / (high - low), rng))
-
-    return made
+    return Kinds({name: shift for name, shift in shifts.items() if name not in without}, aliens)
 
 
 class _Model(NamedTuple):

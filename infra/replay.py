@@ -21,6 +21,7 @@ from infra.recording import Recording, Sample, read_recording, sorted_by_time
 from models.assessor import State, assess, fresh
 from models.columns import Subject
 from models.embedder import Embedder, ModelLoadError, decode_tensor
+from models.forecast_history import inherited, is_family
 from models.inspection import Inspection
 from models.lifecycle import Change, recorded, take_in
 from models.notes import Note
@@ -28,6 +29,7 @@ from models.profile import Profile
 from models.reference import ModelFile, Reference
 from models.window_book import Batch, Clock, WindowBook
 from streams.batches import (
+    Labelled,
     Stamped,
     event_batch,
     frame_batch,
@@ -131,7 +133,7 @@ def _steps(recording: Recording, window_us: int) -> Iterator[Step]:
     for i, event in enumerate(recording.events):
         yield Step(time_us(event.time), "event", (i, event))
     for label in sorted_by_time(recording.labels):
-        yield Step(time_us(label.time), LABELS, label)
+        yield Step(time_us(label.time), LABELS, [label])
     for happened in sorted_by_time(recording.lifecycle):
         yield Step(time_us(happened.time), LIFECYCLE, happened)
     for sample in sorted_by_time(recording.inputs):
@@ -193,13 +195,17 @@ class Engine:
         elif step.kind == "event":
             self._event(step.rows[1])
         elif step.kind == LABELS:
-            self._label(step.rows)
+            self._labels(step.rows)
         elif step.kind == LIFECYCLE:
             self._changes.append((step.rows.model, change_of(step.rows)))
         else:
             self._samples.append(step.rows)
             if len(self._samples) >= self._settings.embed_batch:
                 self._embed()
+
+    def state(self, subject: Subject) -> State | None:
+        """What the assessor remembers of a subject, to read."""
+        return self._states.get(subject)
 
     def finish(self) -> None:
         """The recording is over: close everything."""
@@ -232,14 +238,17 @@ class Engine:
             if row.inference_id in self._wanted:
                 self._predictions.setdefault(row.inference_id, []).append(row)
 
-    def _label(self, label: LabelEvent) -> None:
+    def _labels(self, labels: Sequence[LabelEvent]) -> None:
+        joined = [row for label in labels for row in self._joined(label)]
+        if joined:
+            self._add(LABELS, outcome_batch(joined, self._offset))
+
+    def _joined(self, label: LabelEvent) -> list[Labelled]:
         first = (label.inference_id, label.source) not in self._labels_seen
         self._labels_seen.add((label.inference_id, label.source))
         stamped = Stamped(self._offset, time_us(label.time), (label, None))
         known = self._predictions.get(label.inference_id, []) if first else []
-        joined = [labelled(stamped, p) for p in known if about(label, p)]
-        if joined:
-            self._add(LABELS, outcome_batch(joined, self._offset))
+        return [labelled(stamped, p) for p in known if about(label, p)]
 
     def _embed(self) -> None:
         samples, self._samples = self._samples, []
@@ -284,7 +293,7 @@ class Engine:
     def _publish(self) -> None:
         for topic, book in self._books.items():
             for key, profile, watermark, retired in book.close():
-                assembly = self._state(key.subject).assembly
+                assembly = self._state(key.subject, key.start).assembly
                 if profile is not None:
                     assembly.add(key.start, key.arrival, Profile.unpack(profile.pack()))
                 assembly.heard(topic, watermark, retired=retired)
@@ -301,7 +310,7 @@ class Engine:
             for version in concerned(change, model, self._registry):
                 subject = Subject(model, version)
                 if subject in self._states or self._registry.get(model, version).registered:
-                    take_in(self._state(subject).life, change)
+                    take_in(self._state(subject, change.at_us).life, change)
 
     def _assess(self) -> None:
         self._change()
@@ -310,10 +319,14 @@ class Engine:
             notes, _ = assess(state, subject, self._registry.get(*key), self._inspections.get(key))
             self.notes += notes
 
-    def _state(self, subject: Subject) -> State:
+    def _state(self, subject: Subject, start: int) -> State:
+        """The state of a subject; a new one, born in the window that begins at `start`, inherits from its family."""
         state = self._states.get(subject)
         if state is None:
-            state = self._states[subject] = fresh(self._registry.get(subject.model, subject.version))
+            reference = self._registry.get(subject.model, subject.version)
+            family = {s.version: known.history for s, known in self._states.items() if is_family(s, subject)}
+            history = inherited(family, start // reference.window_us)
+            state = self._states[subject] = fresh(reference, history=history)
         return state
 
 

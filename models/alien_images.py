@@ -4,15 +4,29 @@ They mark the territory in which an estimate without labels has to say "unknown"
 held against windows of induced drift. Images are floats of shape (n, h, w) or (n, c, h, w) in [0, 1].
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from models.columns import Ints
+from models.induction import Labelled, Shift
+
 Images = NDArray[Any]
 Alien = Callable[[Images, np.random.Generator], Images]
+
+
+def shifts(low: float = 0.0, high: float = 1.0, names: Iterable[str] | None = None) -> dict[str, Shift]:
+    """The contents as shifts for `models.induction`, whatever the severity, of images between `low` and `high`."""
+    return {name: partial(_shift, name, low, high) for name in (ALIENS if names is None else names)}
+
+
+def _shift(name: str, low: float, high: float, x: Images, labels: Ints, _: int, rng: np.random.Generator) -> Labelled:
+    found = ALIENS[name]((x - low) / (high - low), rng)
+    return np.asarray(low + found * (high - low), dtype=np.float32), labels
 
 
 def _permuted(x: Images, rng: np.random.Generator) -> Images:

@@ -22,23 +22,26 @@ from models.columns import Subject
 from models.decision import decision
 from models.drift import ESTIMATORS, DriftEstimator, DriftState
 from models.evidence import Evidence, readings, remember
-from models.forecast import Passage, current_quality, filter_quality, first_passage
+from models.forecast import Passage, current_quality, filter_quality
+from models.forecast_history import History, again, followed, noted
 from models.inspection import Inspection
-from models.kernel_streams import kernel_streams, support_fields
+from models.kernel_streams import kernel_streams, remember_usual, support_fields
 from models.lifecycle import Life, lifecycle_fields, turn
 from models.newma import Newma, NewmaState
 from models.notes import Note, note_id, rounded
+from models.outlook import Outlook, forecast, told
 from models.policy import PolicyState, forecast_fields, rfc3339, terms_of
 from models.profile import UNIT, WEIGHT, Profile
 from models.quality import Estimate
 from models.reference import Reference
+from models.usual_segments import Usual, UsualState
 from models.watch import Open, causes_of, watch
 from models.window_book import NEVER
 
 FORMAT = 1
 # What a version that begins a new life keeps: where its windows stand, mismatches (evidence resolves them), what checks
 # remember of them, cool-downs.
-KEPT = frozenset(("assembly", "open", "memory", "policy", "life", "ring"))
+KEPT = frozenset(("assembly", "open", "memory", "policy", "life", "ring", "history"))
 DIVERGENCE = "jensen-shannon"  # what most of the drift streams are made of
 
 
@@ -66,6 +69,9 @@ class Saved(msgspec.Struct):
     memory: Memory = {}
     newma: NewmaState | None = None
     life: Life | None = None
+    outlook: Outlook | None = None
+    history: History = History()
+    usual: UsualState | None = None
 
 
 @dataclass(slots=True)
@@ -82,14 +88,28 @@ class State:
     memory: Memory = field(default_factory=dict)
     newma: Newma = field(default_factory=Newma)
     life: Life = field(default_factory=Life)
+    outlook: Outlook = field(default_factory=Outlook)
+    history: History = field(default_factory=History)
+    usual: Usual = field(default_factory=Usual)
 
     def encode(self) -> bytes:
         """The state as msgpack, without pickle."""
         saved = Saved(
-            FORMAT, self.assembly, self.ring, self.block.pack() if self.block else None, self.block_start,
-            {name: estimator.state for name, estimator in self.drift.items()}, self.open, self.policy,
-            self.memory, self.newma.state, self.life,
-        )  # fmt: skip
+            version=FORMAT,
+            assembly=self.assembly,
+            ring=self.ring,
+            block=self.block.pack() if self.block else None,
+            block_start=self.block_start,
+            drift={name: estimator.state for name, estimator in self.drift.items()},
+            open=self.open,
+            policy=self.policy,
+            memory=self.memory,
+            newma=self.newma.state,
+            usual=self.usual.state,
+            life=self.life,
+            outlook=self.outlook,
+            history=self.history,
+        )
         return msgspec.msgpack.encode(saved)
 
     @classmethod
@@ -99,11 +119,20 @@ class State:
         if saved.version > FORMAT:
             raise ValueError(f"estimator state has format {saved.version}, this version reads up to {FORMAT}: upgrade")
         return cls(
-            saved.assembly, saved.ring, Profile.unpack(saved.block) if saved.block else None, saved.block_start,
-            {name: DriftEstimator.from_state(state) for name, state in saved.drift.items()},
-            saved.open, saved.policy or PolicyState(), saved.memory, Newma.from_state(saved.newma),
-            saved.life or Life(),
-        )  # fmt: skip
+            assembly=saved.assembly,
+            ring=saved.ring,
+            block=Profile.unpack(saved.block) if saved.block else None,
+            block_start=saved.block_start,
+            drift={name: DriftEstimator.from_state(state) for name, state in saved.drift.items()},
+            open=saved.open,
+            policy=saved.policy or PolicyState(),
+            memory=saved.memory,
+            newma=Newma.from_state(saved.newma),
+            usual=Usual.from_state(saved.usual),
+            life=saved.life or Life(),
+            outlook=saved.outlook or Outlook(),
+            history=saved.history,
+        )
 
     def renew(self) -> None:
         """Forget what was estimated of the version before its present life; what is not KEPT begins anew."""
@@ -112,15 +141,20 @@ class State:
             if part.name not in KEPT:
                 setattr(self, part.name, getattr(anew, part.name))
         self.ring = [e for e in self.ring if self.concerns(e.start)]
+        self.history = again(self.history)
 
     def concerns(self, start: int) -> bool:
         """Whether the window that starts there belongs to the present life of the version."""
         return self.life.born_us is None or start + self.assembly.length > self.life.born_us
 
 
-def fresh(reference: Reference, sources: Iterable[str] = ()) -> State:
-    """The state of a subject nothing is known about yet; `sources` are waited for from the start."""
-    return State(Assembly(reference.window_us, dict.fromkeys(sources, NEVER)))
+def fresh(reference: Reference, sources: Iterable[str] = (), history: History | None = None) -> State:
+    """The state of a subject nothing is known about yet; `sources` are waited for from the start.
+
+    `history` is what the forecasts of earlier versions of the model taught, see `models.forecast_history.inherited`.
+    """
+    assembly = Assembly(reference.window_us, dict.fromkeys(sources, NEVER))
+    return State(assembly, history=History() if history is None else history)
 
 
 def assess(
@@ -137,6 +171,7 @@ def assess(
         for start, profile in tick.revisions:
             if state.concerns(start):
                 remember(state.ring, start, profile)
+                state.outlook.touched(start)
         if tick.profile is None:
             continue
         if not subject.version:
@@ -175,20 +210,20 @@ def _window(
     assert tick.profile is not None  # noqa: S101 -- for the type checker
     end = tick.start + reference.window_us
     evidence = remember(state.ring, tick.start, tick.profile)
-    estimate, passage = _forecast(state, subject, reference, tick.start)
+    estimate, passage, words = _forecast(state, subject, reference, tick.start)
     block = _joined(state, reference, tick)
     seen = Observed(
         reference=reference, subject=subject, window=tick.profile, block=block, start_us=tick.start, end_us=end,
         block_start_us=state.block_start, estimate=estimate, inspection=inspection, ring=state.ring,
-        memory=state.memory, passage=passage, causes=causes_of(state.open), labels=_labels(tick),
+        memory=state.memory, passage=passage, causes=causes_of(state.open), labels=_labels(tick), usual=state.usual,
     )  # fmt: skip
     verdicts = live(seen)
     _follow(state, verdicts, block, reference)
     notes = watch(state.open, subject, reference, tick.start, verdicts)
     state.policy, decided = decision(state.life, state.policy, seen, causes_of(state.open))
     notes += decided
-    forecast = _forecast_fields(reference, passage, end)
-    body = _status(state, subject, reference, tick.start, evidence, estimate, forecast, verdicts)
+    told_of = {**_forecast_fields(reference, passage, end), **words}
+    body = _status(state, subject, reference, tick.start, evidence, estimate, told_of, verdicts)
     body["support"] = support_fields(reference, tick.profile)
     notes.append(
         Note(
@@ -222,10 +257,13 @@ def _fleet(state: State, subject: Subject, reference: Reference, tick: Tick) -> 
 # -- quality, forecast, decision -----------------------------------------------------------------------------
 
 
-def _forecast(state: State, subject: Subject, reference: Reference, start: int) -> tuple[Estimate, Passage | None]:
+def _forecast(
+    state: State, subject: Subject, reference: Reference, start: int
+) -> tuple[Estimate, Passage | None, dict[str, Any]]:
+    """The quality now, the forecast, and the words that go with it."""
     if not reference.registered:
         reason = f"no descriptor is registered for {subject.model} {subject.version}; run `bestbefore register DIR`"
-        return Estimate(basis="none", reason=reason), None
+        return Estimate(basis="none", reason=reason), None, {}
     known = [e for e in state.ring if e.start <= start]
     filtered = filter_quality(readings(known, reference))
     estimate = current_quality(filtered)
@@ -233,10 +271,14 @@ def _forecast(state: State, subject: Subject, reference: Reference, start: int) 
         own = known[-1].label_free(reference) if known else estimate
         estimate = msgspec.structs.replace(estimate, reason=own.reason or estimate.reason)
     if reference.threshold is None:
-        return estimate, Passage(threshold=0.0, reason=without_threshold(reference))
+        return estimate, Passage(threshold=0.0, reason=without_threshold(reference)), {}
     seed = zlib.crc32("\x00".join((*subject, str(start))).encode())
-    lead = reference.lead_time_us / reference.window_us
-    return estimate, first_passage(filtered, reference.threshold, lead=lead, seed=seed)
+    found = forecast(state.outlook, known, reference, state.history.calibration, filtered, seed)
+    if not subject.segment and found.features:
+        window = start // reference.window_us
+        state.history = followed(state.history, window, estimate, reference.threshold)
+        state.history = noted(state.history, window, found.passage, found.features)
+    return estimate, found.passage, told(found, reference, state.history.series)
 
 
 def _labels(tick: Tick) -> Profile:
@@ -268,6 +310,7 @@ def _follow(state: State, verdicts: list[Verdict], block: Profile | None, refere
     """Feed the drift estimators, once per block."""
     if block is None:
         return
+    remember_usual(state.usual, verdicts, block, reference)
     values = _streams(verdicts, block) | kernel_streams(state.newma, block, reference)
     for stream, value in values.items():
         for name in ESTIMATORS:

@@ -21,14 +21,15 @@ EARLIEST = 20  # windows of history before the first forecast
 PAST = 12  # a few forecasts are made up to so many windows after the crossing, so that "already below" is learnt
 NEVER = 10**6
 LONGEST_OUTAGE = 25
+LATEST = 12  # windows that labels are late at most
 
 
 class Forecasts(NamedTuple):
     """Simulated series and the forecasts to be made on them.
 
-    `values` is (series, windows), NaN where a window is missing; `labels` and `thresholds` are per series. `series`,
-    `origin` and `truth` are per forecast: made after `origin` windows of that series, the threshold is passed `truth`
-    windows ahead (0 already, HORIZON + 1 beyond).
+    `values` is (series, windows), NaN where a window is missing; `labels`, `thresholds` and `late` are per series.
+    `series`, `origin` and `truth` are per forecast: made after `origin` windows of that series, the threshold is passed
+    `truth` windows ahead (0 already, HORIZON + 1 beyond).
     """
 
     values: Floats
@@ -37,6 +38,7 @@ class Forecasts(NamedTuple):
     series: Ints
     origin: Ints
     truth: Ints
+    late: Ints  # per series: windows before a forecast whose labels have not come yet
 
 
 def simulate(series: int, rng: np.random.Generator, *, forecasts: int = 4) -> Forecasts:
@@ -60,7 +62,7 @@ def simulate(series: int, rng: np.random.Generator, *, forecasts: int = 4) -> Fo
     which, column = np.nonzero(np.broadcast_to((last > EARLIEST)[:, None], origin.shape))
     when = origin[which, column]
     truth = np.clip(crossing[which] - when + 1, 0, HORIZON + 1)
-    return Forecasts(values, labels, fresh - gap, which, when, truth)
+    return Forecasts(values, labels, fresh - gap, which, when, truth, _late(series, rng))
 
 
 def first_below(level: Floats, threshold: Floats) -> Ints:
@@ -140,3 +142,8 @@ def _missing(series: int, rng: np.random.Generator) -> NDArray[np.bool_]:
     missing |= (windows >= start[:, None]) & (windows < (start + lasts)[:, None])
     missing[:, :2] = False
     return missing
+
+
+def _late(series: int, rng: np.random.Generator) -> Ints:
+    """Half have their labels at once, for the others the last windows before a forecast are still missing."""
+    return np.where(rng.uniform(size=series) < 0.5, 0, rng.integers(1, LATEST + 1, series))

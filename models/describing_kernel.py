@@ -15,7 +15,7 @@ from models.describing_features import rounded
 from models.random_features import FEATURES, MAX_CLASSES, NEAR, Projection, drawn
 
 SEED = 0
-MOST_PAIRED = 1000  # inputs whose distances make the bandwidth
+MOST_PAIRED = 500  # inputs, or up to twice as many, whose distances make the bandwidth
 LEAST_OF_CLASS = 5
 TOLERATED = 0.2  # sd: the shift of the mean that the check of embeddings tolerates
 PATTERNS = 8  # directions of that shift

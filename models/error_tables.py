@@ -47,8 +47,6 @@ def fit(features: Floats, right: NDArray[np.bool_]) -> ErrorTables:
     share = float(np.clip(right.mean(), 1e-3, 1 - 1e-3))
     model = ErrorTables(edges=edges, table=np.zeros(count * BINS), base=float(np.log(share / (1 - share))))
     cells = model.cells(features)
-    design = np.zeros((len(features), count * BINS), "f4")
-    np.put_along_axis(design, cells, 1, axis=1)
     second = np.diff(np.eye(BINS), 2, axis=0)
     penalty = np.kron(np.eye(count), SMOOTHNESS * second.T @ second + RIDGE * np.eye(BINS))
     for _ in range(STEPS):
@@ -56,7 +54,19 @@ def fit(features: Floats, right: NDArray[np.bool_]) -> ErrorTables:
         v = np.maximum(p * (1 - p), 1e-3)
         model = model._replace(base=model.base + float((right - p).sum() / v.sum()))
         p = model._probability(cells)
-        slope = design.T @ (right - p) - penalty @ model.table
-        curvature = (design * v[:, None].astype("f4")).T @ design + penalty
+        slope = np.bincount(cells.ravel(), np.repeat(right - p, count), count * BINS) - penalty @ model.table
+        curvature = _curvature(cells, v, count) + penalty
         model = model._replace(table=model.table + np.linalg.solve(curvature, slope))
     return model
+
+
+def _curvature(cells: Ints, weight: Floats, count: int) -> Floats:
+    """Weights added up by pairs of entries, (count * bins, count * bins): what a design of indicators would give."""
+    found = np.zeros((count * BINS, count * BINS))
+    for i in range(count):
+        for j in range(i, count):
+            pair = (cells[:, i] - BINS * i) * BINS + cells[:, j] - BINS * j
+            block = np.bincount(pair, weight, BINS * BINS).reshape(BINS, BINS)
+            found[BINS * i : BINS * (i + 1), BINS * j : BINS * (j + 1)] = block
+            found[BINS * j : BINS * (j + 1), BINS * i : BINS * (i + 1)] = block.T
+    return found

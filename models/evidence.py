@@ -132,6 +132,9 @@ class Evidence(msgspec.Struct):
         )
 
 
+Begun = tuple[Evidence | None, Evidence | None]  # unfinished blocks of label-free readings, and of audits
+
+
 def remember(ring: list[Evidence], start: int, profile: Profile) -> Evidence:
     """Add a profile to the evidence of its window, keeping the last MEMORY windows in order."""
     for known in reversed(ring):
@@ -149,9 +152,12 @@ def remember(ring: list[Evidence], start: int, profile: Profile) -> Evidence:
     return fresh
 
 
-def blocks(ring: Sequence[Evidence], enough: int, count: str) -> Iterator[Evidence]:
-    """Consecutive windows joined until `count` reaches `enough`; an unfinished block says nothing yet."""
-    open_block: Evidence | None = None
+def blocks(ring: Sequence[Evidence], enough: int, count: str, begun: Evidence | None = None) -> Iterator[Evidence]:
+    """Consecutive windows joined until `count` reaches `enough`; an unfinished block says nothing yet.
+
+    `begun` is an unfinished block of the windows before.
+    """
+    open_block = begun
     for window in ring:
         open_block = window if open_block is None else open_block.join(window)
         if getattr(open_block, count) >= enough:
@@ -159,11 +165,28 @@ def blocks(ring: Sequence[Evidence], enough: int, count: str) -> Iterator[Eviden
             open_block = None
 
 
-def readings(ring: Sequence[Evidence], reference: Reference) -> list[Reading]:
-    """One reading per window that has something to say, oldest first."""
+def begun_blocks(ring: Sequence[Evidence], reference: Reference, begun: Begun = (None, None)) -> Begun:
+    """What is left unfinished after these windows, for `readings` of those that follow."""
+    sizes = ((max(reference.minimum_n, 1), "free_n"), (AUDIT_BLOCK, "audits"))
+    free, audits = (_unfinished(ring, *size, block) for size, block in zip(sizes, begun, strict=True))
+    return free, audits
+
+
+def _unfinished(ring: Sequence[Evidence], enough: int, count: str, begun: Evidence | None) -> Evidence | None:
+    done = [b.start for b in blocks(ring, enough, count, begun)]
+    rest = [e for e in ring if not done or e.start > done[-1]]
+    found = None if done else begun
+    for window in rest:  # a copy: windows of the ring may still be revised
+        found = msgspec.structs.replace(window) if found is None else found.join(window)
+    return found
+
+
+def readings(ring: Sequence[Evidence], reference: Reference, begun: Begun = (None, None)) -> list[Reading]:
+    """One reading per window that has something to say, oldest first; `begun` as `begun_blocks` gives it."""
     length = reference.window_us
-    free = {b.start // length: b.label_free(reference) for b in blocks(ring, max(reference.minimum_n, 1), "free_n")}
-    audits = {b.start // length: b.audited() for b in blocks(ring, AUDIT_BLOCK, "audits")}
+    enough = max(reference.minimum_n, 1)
+    free = {b.start // length: b.label_free(reference) for b in blocks(ring, enough, "free_n", begun[0])}
+    audits = {b.start // length: b.audited() for b in blocks(ring, AUDIT_BLOCK, "audits", begun[1])}
     last = {ring[-1].start // length} if ring else set()
     nothing = Estimate(reason="nothing in this window")
     # The filter tells sampling noise from bias by n, so it must see what the weights leave of it.

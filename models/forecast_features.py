@@ -87,6 +87,12 @@ class Streams:
         scalars[:] = np.reshape(state[sums.size :], scalars.shape)
         return streams
 
+    def take(self, rows: NDArray[np.int64]) -> "Streams":
+        """A copy of some streams, in this order."""
+        taken = Streams(self.thresholds[rows])
+        taken._sums[:], taken._scalars[:] = self._sums[rows], self._scalars[rows]
+        return taken
+
     def update(self, values: ArrayLike, *, labels: ArrayLike = 0.0, errors: ArrayLike = np.nan) -> None:
         """Add one window to every stream: qualities, and either labels per window or standard errors.
 

@@ -83,6 +83,11 @@ class Forecaster:
         return found
 
     @property
+    def window(self) -> int | None:
+        """Number of the last window that was taken in."""
+        return self._kept.window
+
+    @property
     def features(self) -> tuple[float, ...]:
         """The features of a forecast made now, at the low of the season, for `models.own_history.Resolved`."""
         return tuple(self._streams.features[0].tolist())
@@ -181,7 +186,7 @@ def forecast(
     """
     if any(later.window <= earlier.window for earlier, later in itertools.pairwise(readings)):
         raise ValueError("readings must be ordered by window, one per window; merge the revisions of a window first")
-    season = _season(readings, period) if period is not None else None
+    season = learnt_season(readings, period) if period is not None else None
     found = Forecaster(threshold, season=season or (), registered=registered)
     for reading in readings:
         found.update(reading)
@@ -202,7 +207,7 @@ def cut(law: Floats, interval: Floats, bound: Floats) -> tuple[Ints, Ints, Ints]
     return low, high, least
 
 
-def _season(readings: Sequence[Reading], period: int) -> tuple[float, ...] | None:
+def learnt_season(readings: Sequence[Reading], period: int) -> tuple[float, ...] | None:
     """The profile of the season in audits where there are any, else in label-free readings."""
     audits = [r for r in readings if _finite(r.audit) is not None]
     if len(audits) >= len(readings) / 2:

@@ -37,21 +37,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models import family_interval, kernel_ridge, packing, window_sums
+from models import packing, window_sums
 from models.columns import Floats, Ints
 from models.error_tables import ErrorTables
 from models.event_features import Answers, EventReference, freeze
 from models.family_interval import ENOUGH, FamilyInterval, Reading
 from models.fixed_point import WEIGHT
-from models.induction import PAIRS, SIZES, Induce, Induced, Windows, conditions, draw, inducer, run, window_inputs
-from models.induction import error_tables as tables_of
+from models.induction import ALIEN_DRAWS, PAIRS, SIZES, Induce, conditions, draw, inducer, run
 from models.kernel_ridge import KernelRidge
 from models.quality import Estimate
+from models.registrar import Registrar
+from models.unlike import Unlike
 
-__all__ = ["WEIGHT", "Answers", "InducedQuality", "fit", "inducer", "partial", "register"]
+__all__ = ["WEIGHT", "Answers", "InducedQuality", "fit", "inducer", "partial"]
 
 KIND, VERSION = "estimator of quality", 1
-UNLIKE = "unknown: this window is unlike all drift that was induced at registration; only labels can tell"
+STRANGE = {
+    1: "unknown: this window is unlike all drift that was induced at registration; only labels can tell",
+    2: "unknown: this window looks like content that is no drift of known inputs; only labels can tell",
+}
 LEAST = 20  # events: below, nothing was induced that small
 
 
@@ -62,6 +66,7 @@ class InducedQuality(NamedTuple):
     tables: ErrorTables
     ridge: KernelRidge
     interval: FamilyInterval
+    unlike: Unlike
     model: str = ""
 
     @property
@@ -72,7 +77,7 @@ class InducedQuality(NamedTuple):
     @property
     def size(self) -> int:
         """How many sums a window has."""
-        return window_sums.size(self.classes)
+        return window_sums.size(self.classes, len(self.unlike.centre))
 
     def features(self, scores: NDArray[Any], embedding: NDArray[Any]) -> Floats:
         """x1 to x8 of each event, shape (n, 8); NaN for rows with a score or an embedding that is not finite."""
@@ -87,13 +92,9 @@ class InducedQuality(NamedTuple):
 
         `weight` (n,) is 1 / sampling in units of WEIGHT, None for 1 each. Rows that are not finite add nothing.
         """
-        features = self.reference.features(scores, embedding)
-        usable = ~np.isnan(features).any(axis=1)
-        if not usable.all():
-            features, scores = features[usable], scores[usable]
-            weight = None if weight is None else weight[usable]
-        columns = window_sums.columns(features, self.tables(features), self.reference.probability(scores))
-        return window_sums.add_up(columns, weight)
+        usable, features, probability, residual = self.reference.observe(scores, embedding)
+        columns = window_sums.columns(features, self.tables(features), probability, residual)
+        return window_sums.add_up(columns, None if weight is None else weight[usable])
 
     def read(self, sums: Ints, n: float, n_effective: float | None = None, failed: float = 0.0) -> Estimate:
         """Accuracy of a window with a 90% interval, from its added-up `sums`; without a number, the reason.
@@ -107,17 +108,30 @@ class InducedQuality(NamedTuple):
         effective = n if n_effective is None else n_effective
         reason = self._refusal(int(sums[0]), effective)
         if reason is None:
-            reading = self._reading(sums, effective)
-            if reading.distance[0] > self.interval.reach:
-                reason = UNLIKE
+            reading, strange = self.reading(sums[None], np.array([effective]))
+            reason = STRANGE.get(int(strange[0]))
         if reason is not None:
             return Estimate(n=n, reason=reason, n_effective=effective)
-        half = float(self.interval.half_width(reading)[0])
-        answered, share = 1 - failed, float(reading.share[0])
-        low, high = max(share - half, 0.0) * answered, min(share + half, 1.0) * answered
+        half, share = float(self.interval.half_width(reading)[0]), float(reading.share[0])
+        low, high, answered = max(share - half, 0.0), min(share + half, 1.0), 1 - failed
         return Estimate(
-            estimate=share * answered, low=low, high=high, n=n, basis="label-free", n_effective=effective
+            estimate=share * answered, low=low * answered, high=high * answered, n=n, basis="label-free",
+            n_effective=effective,
         )  # fmt: skip
+
+    def reading(self, sums: Ints, effective: Floats) -> tuple[Reading, Ints]:
+        """What the regression says of w windows with these `sums` (w, size) and sizes, and a code of STRANGE for each.
+
+        A code other than 0 means that the number must not be used.
+        """
+        means = window_sums.split(sums[:, 1:] / sums[:, :1].astype(np.float64), self.classes)
+        # Beyond the largest window that was induced, size is no news.
+        n = np.clip(effective, 1.0, float(max(SIZES)))
+        inputs = window_sums.regressors(means, n)
+        share, distance = self.ridge(inputs)
+        far = (distance > self.interval.reach) | (self.unlike.odd(means.residual) > self.unlike.odd_limit)
+        alien = self.unlike.alien(inputs) > self.unlike.alien_limit
+        return Reading(share, distance, n, window_sums.unevenness(means)), np.where(far, 1, np.where(alien, 2, 0))
 
     def _refusal(self, weight: int, effective: float) -> str | None:
         if weight <= 0:
@@ -130,13 +144,6 @@ class InducedQuality(NamedTuple):
                 f"{ENOUGH}, so no number would be honest"
             )
         return None
-
-    def _reading(self, sums: Ints, effective: float) -> Reading:
-        means = window_sums.split(sums[None, 1:] / float(sums[0]), self.classes)
-        # Beyond the largest window that was induced, size is no news.
-        n = np.array([min(max(effective, 1.0), float(max(SIZES)))])
-        share, distance = self.ridge(window_sums.regressors(means, n))
-        return Reading(share, distance, n, window_sums.unevenness(means))
 
     def pack(self) -> bytes:
         """The estimator as bytes; `unpack` reads them."""
@@ -165,6 +172,7 @@ class InducedQuality(NamedTuple):
 
 _PARTS: dict[str, Any] = {
     "reference": EventReference, "tables": ErrorTables, "ridge": KernelRidge, "interval": FamilyInterval,
+    "unlike": Unlike,
 }  # fmt: skip
 
 
@@ -174,15 +182,17 @@ def fit(
     induce: Induce,
     families: Iterable[str],
     *,
+    aliens: Iterable[str] = (),
     seed: int = 0,
     pairs: int = PAIRS,
     model: str = "",
 ) -> InducedQuality:
     """Register an estimator: drift of `families` induced on held-out inputs the model has not learnt from.
 
-    `induce` gives the answers under a condition (see `models.induction.inducer`). A few hundred held-out inputs are
-    enough; twelve families take seconds. Fewer than nine give an estimator that explains why it has no number. Raises
-    ValueError for more than 64 classes, or answers that cannot be used.
+    `induce` gives the answers under a condition (see `models.induction.inducer`), also those to the contents `aliens`,
+    at severity 0: what is like them reads "unknown". A few hundred held-out inputs are enough; twelve families take
+    seconds. Fewer than nine give an estimator that explains why it has no number. Raises ValueError for more than 64
+    classes, or answers that cannot be used.
     """
     if not 2 <= train.scores.shape[1] <= window_sums.MAX_CLASSES:
         raise ValueError(
@@ -190,33 +200,7 @@ def fit(
         )
     rng = np.random.default_rng(seed)
     reference = freeze(train, held_out, rng)
-    induced = run(reference, induce, conditions(families, rng, pairs), rng)
-    return register(reference, induced, draw(induced, rng), model=model)
-
-
-def register(
-    reference: EventReference,
-    induced: list[Induced],
-    windows: Windows,
-    *,
-    without: frozenset[str] = frozenset(),
-    model: str = "",
-) -> InducedQuality:
-    """The estimator from induced conditions and windows drawn from them, as if the families `without` were unknown."""
-    seen = np.array([not induced[c].families & without for c in windows.condition])
-    families = sorted(frozenset().union(*(one.families for one in induced)) - without)
-    readings, truths, codes = [], [], []
-    for code, family in enumerate(families):
-        out = without | {family}
-        inputs, uneven = window_inputs(induced, windows, tables_of(induced, out))
-        held = np.array([family in induced[c].families for c in windows.condition])
-        share, distance = kernel_ridge.fit(inputs[seen & ~held], windows.truth[seen & ~held])(inputs[seen & held])
-        readings.append(Reading(share, distance, windows.n[seen & held], uneven[seen & held]))
-        truths.append(windows.truth[seen & held])
-        codes.append(np.full(len(share), code))
-    tables = tables_of(induced, without)
-    inputs, _ = window_inputs(induced, windows, tables)
-    ridge = kernel_ridge.fit(inputs[seen], windows.truth[seen])
-    joined = Reading(*(np.concatenate(parts) for parts in zip(*readings, strict=True)))
-    interval = family_interval.fit(joined, np.concatenate(truths), np.concatenate(codes))
-    return InducedQuality(reference, tables, ridge, interval, model)
+    windows = draw(run(reference, induce, conditions(families, rng, pairs), rng), rng)
+    contents = run(reference, induce, [((name, 0),) for name in aliens], rng)
+    foreign = draw(contents, rng, times=ALIEN_DRAWS) if contents else None
+    return InducedQuality(reference, *Registrar(windows).parts(foreign), model)

@@ -14,12 +14,13 @@ from numpy.typing import NDArray
 from models import window_sums
 from models.columns import Floats, Ints
 from models.error_tables import ErrorTables
-from models.error_tables import fit as fit_tables
 from models.event_features import Answers, EventReference
+from models.window_sums import Means
 
 SEVERITIES = 5
 CLEAN = 8  # clean conditions: windows without any harm must not be outnumbered
 PAIRS = 100
+ALIEN_DRAWS = 3  # windows of each size from every alien content
 SIZES = (50, 100, 200, 500)
 
 Condition = tuple[tuple[str, int], ...]
@@ -29,23 +30,38 @@ Shift = Callable[[NDArray[Any], Ints, int, np.random.Generator], Labelled]  # in
 
 
 class Induced(NamedTuple):
-    """The events under one condition: features (n, 8), calibrated probabilities (n, classes), truth."""
+    """The events under one condition: what is observed of them (see `Observed`), and their truth."""
 
     families: frozenset[str]
     features: Floats
     probability: Floats
+    residual: Floats
     right: NDArray[np.bool_]
     labels: Ints
 
+    def columns(self, right: Floats) -> Floats:
+        """What each event adds to a window, with r(x) in `right`."""
+        return window_sums.columns(self.features, right, self.probability, self.residual)
+
 
 class Windows(NamedTuple):
-    """Windows drawn from induced conditions: which condition, rows of it, accuracy, size; `means` without r(x)."""
+    """Windows drawn from induced conditions: which of `induced`, rows of it, accuracy, size; `means` without r(x)."""
 
+    induced: list[Induced]
     condition: Ints
     rows: list[Ints]
     truth: Floats
     n: Floats
     means: Floats
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """All families that were induced, sorted."""
+        return tuple(sorted(frozenset().union(*(one.families for one in self.induced))))
+
+    def holding(self, families: frozenset[str]) -> NDArray[np.bool_]:
+        """Which windows lie in a condition made by one of these families."""
+        return np.array([bool(self.induced[c].families & families) for c in self.condition])
 
 
 def inducer(
@@ -90,26 +106,24 @@ def run(
 
 def observe(reference: EventReference, answers: Answers, families: frozenset[str] = frozenset()) -> Induced:
     """What the estimator sees of answers whose truth is known."""
-    features = reference.features(answers.scores, answers.embedding)
-    usable = ~np.isnan(features).any(axis=1)
-    probability = reference.probability(answers.scores[usable])
+    usable, features, probability, residual = reference.observe(answers.scores, answers.embedding)
     labels = answers.labels[usable]
-    return Induced(families, features[usable], probability, probability.argmax(axis=1) == labels, labels)
+    return Induced(families, features, probability, residual, probability.argmax(axis=1) == labels, labels)
 
 
-def draw(induced: list[Induced], rng: np.random.Generator, sizes: tuple[int, ...] = SIZES) -> Windows:
+def draw(induced: list[Induced], rng: np.random.Generator, times: int = 1) -> Windows:
     """Windows of every size from every condition; half of them with an uneven mix of the true classes."""
     condition, rows, truth, n, means = [], [], [], [], []
     for c, one in enumerate(induced):
-        columns = window_sums.columns(one.features, np.zeros(len(one.features)), one.probability)
-        for size in sizes:
+        columns = one.columns(np.zeros(len(one.features)))
+        for size in SIZES * times:
             picked = _pick(one.labels, one.probability.shape[1], size, rng)
             condition.append(c)
             rows.append(picked)
             truth.append(one.right[picked].mean())
             n.append(size)
             means.append(columns[picked].mean(axis=0))
-    return Windows(np.array(condition), rows, np.array(truth), np.array(n, dtype=float), np.stack(means))
+    return Windows(induced, np.array(condition), rows, np.array(truth), np.array(n, dtype=float), np.stack(means))
 
 
 def _pick(labels: Ints, classes: int, size: int, rng: np.random.Generator) -> Ints:
@@ -122,17 +136,10 @@ def _pick(labels: Ints, classes: int, size: int, rng: np.random.Generator) -> In
     return rng.choice(len(labels), size, p=weight / weight.sum())
 
 
-def error_tables(induced: list[Induced], without: frozenset[str] = frozenset()) -> ErrorTables:
-    """r(x) from every fourth event under the conditions that hold none of the families `without`."""
-    seen = [one for one in induced if not one.families & without]
-    features = np.concatenate([one.features[::4] for one in seen])
-    return fit_tables(features, np.concatenate([one.right[::4] for one in seen]))
-
-
-def window_inputs(induced: list[Induced], windows: Windows, tables: ErrorTables) -> tuple[Floats, Floats]:
-    """Regressors (w, 12) of the windows with this r(x), and how uneven the classes named are, (w,)."""
-    right = [tables(one.features) for one in induced]
-    means = window_sums.split(windows.means, induced[0].probability.shape[1])
+def window_inputs(windows: Windows, tables: ErrorTables) -> tuple[Floats, Means]:
+    """Regressors (w, 12) of the windows with this r(x), and the means they are from."""
+    right = [tables(one.features) for one in windows.induced]
+    means = window_sums.split(windows.means, windows.induced[0].probability.shape[1])
     found = [right[c][rows].mean() for c, rows in zip(windows.condition, windows.rows, strict=True)]
     means = means._replace(right=np.array(found))
-    return window_sums.regressors(means, windows.n), window_sums.unevenness(means)
+    return window_sums.regressors(means, windows.n), means

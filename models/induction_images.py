@@ -92,7 +92,7 @@ def _blur(x: Images, sigma: float, _: Rng) -> Images:
 def _motion(x: Images, size: float, rng: Rng) -> Images:
     pixels = max(round(size * _length(x)), 1)
     across, down = (ndimage.uniform_filter1d(x, pixels, axis=a, mode="constant") for a in (3, 2))
-    return np.where(_signs(len(x), rng)[..., None] > 0, down, across)
+    return np.asarray(np.where(_signs(len(x), rng)[..., None] > 0, down, across))
 
 
 def _pixelate(x: Images, cells: float, _: Rng) -> Images:
@@ -114,11 +114,11 @@ def _contrast(x: Images, gain: float, _: Rng) -> Images:
 
 
 def _bright(x: Images, amount: float, _: Rng) -> Images:
-    return x + amount
+    return np.asarray(x + amount)
 
 
 def _dark(x: Images, amount: float, _: Rng) -> Images:
-    return x - amount
+    return np.asarray(x - amount)
 
 
 def _gamma(x: Images, power: float, _: Rng) -> Images:

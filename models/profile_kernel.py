@@ -61,8 +61,9 @@ def add_kernel(into: Tables, rows: Embedded, z: Floats, weight: Ints | None, kno
     squares = np.rint(np.einsum("ij,ij->i", difference, difference) * real**2 * UNIT)
     tail = [squares.sum(), np.rint(real * WEIGHT).sum(), np.rint(real**2 * WEIGHT).sum(), float(len(rows))]
     into.sum(KERNEL, np.concatenate((scaled.sum(axis=0), tail)).astype(np.int64))
-    near = (psi @ kernel.nearest).max(axis=1) >= known.support
-    into.count(SUPPORTED, int(np.rint(real[near] * WEIGHT).sum()))
+    if known.support is not None:
+        near = (psi @ kernel.nearest).max(axis=1) >= known.support
+        into.count(SUPPORTED, int(np.rint(real[near] * WEIGHT).sum()))
     _add_parts(into, CLASS, _declared(label, known), scaled, real)
     if rows.segment is not None:
         _add_parts(into, SEGMENT, rows.segment, scaled, real)

@@ -32,7 +32,8 @@ class KernelReference(msgspec.Struct, frozen=True):
     `means` holds little-endian float64 of shape (len(labels) + 1, features); the last row is of all inputs that are in
     none of `labels`. `traces` are those of the first three powers of the covariance within classes. `tolerance` is the
     distance of kernel means that a shift of the mean embedding by the tolerated 0.2 sd makes. `support` is what the
-    similarity of a reference input to its nearest class, computed without it, falls below in one of twenty cases.
+    similarity of a reference input to its nearest class, computed without it, falls below in one of twenty cases; None
+    where that is not declared.
     """
 
     features: int
@@ -43,7 +44,7 @@ class KernelReference(msgspec.Struct, frozen=True):
     means: bytes
     traces: tuple[float, float, float]
     tolerance: float
-    support: float
+    support: float | None = None
     labels: tuple[str, ...] = ()
     shares: tuple[float, ...] = ()
 
@@ -127,14 +128,14 @@ def compiled(path: str, section: Mapping[str, Any]) -> KernelReference | None:
     others = sum((share * row for share, row in found.values()), np.zeros(len(mean)))
     last = (mean - others) / rest if rest > SMALLEST_REST else mean
     traces = [float(v) for v in known.get("traces") or ()]
-    bandwidth = float(known.get("bandwidth", 0.0))
+    bandwidth, support = float(known.get("bandwidth", 0.0)), known.get("support")
     if len(traces) != 3 or not min(*traces, bandwidth) > 0:
         raise ValueError(f"{path}.kernel: bandwidth and three traces above zero are needed; run `bestbefore describe`")
     return KernelReference(
         features=len(mean), seed=int(known.get("seed", 0)), dimension=len(section.get("mean") or ()),
         bandwidth=bandwidth, n=int(section.get("n", 0)), traces=(traces[0], traces[1], traces[2]),
         means=np.array([*(row for _, row in found.values()), last]).astype("<f8").tobytes(),
-        tolerance=float(known.get("tolerance", 0.0)), support=float(known.get("support", -1.0)),
+        tolerance=float(known.get("tolerance", 0.0)), support=None if support is None else float(support),
         labels=tuple(found), shares=shares,
     )  # fmt: skip
 

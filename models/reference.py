@@ -5,7 +5,7 @@ the histograms of the training data on a fixed quantile grid, the calibration, t
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -21,6 +21,8 @@ from models.units import DAY_US, duration_us
 # Reference grid of a numeric feature nobody described: powers of sixteen on both sides of zero.
 _POWERS = [2.0**k for k in range(-16, 33, 4)]
 GENERIC_EDGES: tuple[float, ...] = (*(-p for p in reversed(_POWERS)), 0.0, *_POWERS)
+ForecasterName = Literal["amortised", "kalman", "holt"]
+FORECASTERS: tuple[ForecasterName, ...] = get_args(ForecasterName)
 NUMBERS = ("number", "integer")
 _KINDS = {"number": "number", "integer": "integer", "category": "text", "text": "text"}  # of measured features
 
@@ -90,6 +92,8 @@ class Reference(msgspec.Struct, frozen=True):
     window_us: int = DAY_US // 24
     lateness_us: int = DAY_US // 288
     lead_time_us: int = 3 * DAY_US
+    season_us: int = 0  # declared season of the traffic; 0: none
+    forecaster: ForecasterName = "amortised"
     metric: str = "accuracy"  # as declared; only accuracy is assessed, so only its threshold is kept
     threshold: float | None = None
     cost_retrain: float = 1.0
@@ -138,6 +142,8 @@ def compile_reference(descriptors: Mapping[str, Mapping[str, Any]], digest: str 
         window_us=_duration(system, "window", DAY_US // 24),
         lateness_us=_duration(system, "lateness", DAY_US // 288),
         lead_time_us=_duration(system, "lead_time", 3 * DAY_US),
+        season_us=_duration(system, "season", 0),
+        forecaster=_forecaster(system),
         metric=_metric_name(metric),
         threshold=_fraction(metric.get("threshold")) if _metric_name(metric) == "accuracy" else None,
         cost_retrain=float(system.get("cost_retrain", 1.0)),
@@ -219,6 +225,16 @@ def _duration(section: Mapping[str, Any], key: str, default: int) -> int:
     if value <= 0 and key != "lateness":
         raise ValueError(f"system_context.bestbefore.{key}: must be longer than zero, is {section[key]!r}")
     return value
+
+
+def _forecaster(section: Mapping[str, Any]) -> ForecasterName:
+    declared = section.get("forecaster", "amortised")
+    for name in FORECASTERS:
+        if declared == name:
+            return name
+    raise ValueError(
+        f"system_context.bestbefore.forecaster: {declared!r} is not known; choose one of {', '.join(FORECASTERS)}"
+    )
 
 
 def _quality_metric(model: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@
 | p, calibrated probabilities | K |
 | p p', upper triangle | K (K + 1) / 2 |
 | events by class named | K |
+| residuals of embeddings (`models.event_features.Observed`) | up to 64 |
 
 All but the first in units of UNIT; weights are 1 / sampling. The regressors that a window is read from are robust to
 its mix of classes: the Gram matrix of p is divided by how often each class is expected, before its nuclear norm
@@ -23,7 +24,7 @@ from models.event_features import FEATURES
 from models.fixed_point import UNIT, fixed, total
 
 REGRESSORS = FEATURES + 4
-MAX_CLASSES = 64  # a bound on the state: 2,219 sums
+MAX_CLASSES = 64  # a bound on the state: 2,282 sums
 
 
 class Means(NamedTuple):
@@ -34,21 +35,22 @@ class Means(NamedTuple):
     probability: Floats
     gram: Floats
     named: Floats
+    residual: Floats
 
 
-def size(classes: int) -> int:
-    """How many sums a window has."""
-    return 1 + FEATURES + 1 + 2 * classes + classes * (classes + 1) // 2
+def size(classes: int, directions: int) -> int:
+    """How many sums a window has, for so many classes and directions of the residual."""
+    return 1 + FEATURES + 1 + 2 * classes + classes * (classes + 1) // 2 + directions
 
 
-def columns(features: Floats, right: Floats, probability: Floats) -> Floats:
+def columns(features: Floats, right: Floats, probability: Floats, residual: Floats) -> Floats:
     """What each event adds, shape (n, size - 1)."""
     classes = probability.shape[1]
     upper = np.triu_indices(classes)
     named = np.zeros_like(probability)
     named[np.arange(len(named)), probability.argmax(axis=1)] = 1
     gram = probability[:, upper[0]] * probability[:, upper[1]]
-    return np.concatenate([features, right[:, None], probability, gram, named], axis=1)
+    return np.concatenate([features, right[:, None], probability, gram, named, residual], axis=1)
 
 
 def add_up(rows: Floats, weight: Ints | None) -> Ints:
@@ -63,9 +65,9 @@ def add_up(rows: Floats, weight: Ints | None) -> Ints:
 def split(means: Floats, classes: int) -> Means:
     """Means by what they are of, from the last axis of `means` (size - 1)."""
     upper = classes * (classes + 1) // 2
-    ends = np.cumsum([FEATURES, 1, classes, upper, classes])[:-1]
-    features, right, probability, gram, named = np.split(means, ends, axis=-1)
-    return Means(features, right[..., 0], probability, gram, named)
+    ends = np.cumsum([FEATURES, 1, classes, upper, classes])
+    features, right, probability, gram, named, residual = np.split(means, ends, axis=-1)
+    return Means(features, right[..., 0], probability, gram, named, residual)
 
 
 def regressors(means: Means, n_effective: Floats) -> Floats:

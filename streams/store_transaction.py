@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, case, or_, tuple_, update
+from sqlalchemy import ColumnElement, Connection, case, or_, select, tuple_, update
 
 from streams import store_schema as schema
 from streams.errors import Fenced
@@ -87,6 +87,13 @@ class Transaction:
         """The saved estimator states; subjects without one are absent."""
         rows = LOAD_STATES.rows(self._connection, sorted(set(subjects)))
         return {(row[0], row[1], row[2]): State(row[3], bytes(row[4])) for row in rows}
+
+    def load_versions(self, model: str) -> dict[Subject, State]:
+        """The saved states of all traffic of every version of a model."""
+        t = schema.estimator_state.c
+        query = select(t.version, t.format_version, t.body).where(t.model == model, t.segment == "")
+        rows = self._connection.execute(query.order_by(t.version))
+        return {(model, row[0], ""): State(row[1], bytes(row[2])) for row in rows if row[0]}
 
     def save_states(self, states: Mapping[Subject, State]) -> None:
         """Saves states, replacing those of the same subjects."""

@@ -182,7 +182,7 @@ def test_no_evidence_is_unknown_with_the_reason() -> None:
     assert set(verdicts.values()) == {"unknown"}
     assert run.status["quality"]["estimate"] is None
     assert "no calibration registered" in run.status["quality"]["reason"]
-    assert "needs 8 assessed windows" in run.status["forecast"]["reason"]
+    assert "needs 20 assessed windows" in run.status["forecast"]["reason"]
 
 
 def test_without_a_threshold_there_is_an_estimate_but_no_date() -> None:

@@ -7,15 +7,16 @@ import pytest
 from numpy.typing import NDArray
 
 from models.checks.embedding_drift import CHECK
-from models.checks.kernel_shift import kernel_shift
+from models.checks.kernel_shift import contributions, kernel_shift
 from models.checks.verdict import Verdict
 from models.columns import Categories
 from models.describing_columns import Embeddings
 from models.describing_embedding import embedding_profile
 from models.profile import Profile
-from models.profile_kernel import kernel_sums
+from models.profile_kernel import SEGMENT, KernelSums, kernel_sums, parts
 from models.random_features import KernelReference
 from models.reference import Reference, compile_reference
+from models.usual_segments import Usual
 from tests.observing import by_field, embedded, observed
 
 Batch = NDArray[np.float32]
@@ -102,6 +103,37 @@ def test_the_message_names_who_makes_it() -> None:
     assert found.verdict == "mismatch"
     assert 'segment \'{"camera":"2"}\' makes' in found.message
     assert 'camera":"1' not in found.message
+
+
+def test_a_segment_that_always_looked_so_is_not_blamed() -> None:
+    """Two cameras whose modes lie apart, as described together; then the first one moves a little."""
+    rng = np.random.default_rng(9)
+    names = ('{"camera":"0"}', '{"camera":"1"}')
+
+    def draw(n: int, moved: float = 0.0) -> tuple[Batch, Categories]:
+        camera = rng.integers(0, 2, n).astype(np.int32)
+        found = one_mode(rng, n) + np.where(camera[:, None], -1.5, 1.5) * DIAGONAL.astype(np.float32) * 3
+        found[camera == 0] += np.float32(moved) * np.where(np.arange(DIMENSIONS) % 2, 1, -1) - 0.6 * DIAGONAL * moved
+        return found.astype(np.float32), Categories(camera, names)
+
+    known = described(draw(2000)[0])
+    usual, key = Usual(), kernel_of(known).identity
+
+    def block(moved: float = 0.0) -> tuple[Profile, KernelSums]:
+        inputs, segment = draw(1000, moved)
+        made = embedded(known, inputs, segment=segment)
+        whole = kernel_sums(made, kernel_of(known).features)
+        assert whole is not None
+        return made, whole
+
+    for _ in range(10):
+        made, whole = block()
+        usual.update(whole, parts(made, SEGMENT, whole), key)
+    made, whole = block(moved=1.0)
+    changed = {part.name: share for part, share in contributions(made, SEGMENT, whole, usual, key)}
+    assert changed == {names[0]: pytest.approx(1.0, abs=0.1), names[1]: pytest.approx(0.0, abs=0.1)}
+    blamed = {part.name: share for part, share in contributions(made, SEGMENT, whole)}
+    assert abs(blamed[names[0]] - 1.0) > 0.2
 
 
 # ---- no change ----

@@ -10,6 +10,7 @@ import pytest
 from models.assessor import KEPT, State, assess
 from models.columns import Subject
 from models.descriptors.fields import instant_us
+from models.forecast_history import again
 from models.lifecycle import MOST, Change, Life, lifecycle_fields, recorded, resolution_id, take_in, turn
 from models.notes import Note
 from models.policy import PolicyState, rfc3339
@@ -216,8 +217,9 @@ def test_what_is_not_named_begins_anew() -> None:
     run.state.renew()
     empty = State(run.state.assembly)
     for name in State.__dataclass_fields__:
-        kept = getattr(run.state, name)
-        assert kept == (before[name] if name in KEPT - {"ring"} else getattr(empty, name)), name
+        kept, anew = (getattr(part, "state", part) for part in (getattr(s, name) for s in (run.state, empty)))
+        assert kept == (before[name] if name in KEPT - {"ring", "history"} else anew), name
+    assert run.state.history == again(before["history"])
 
 
 def test_a_replaced_version_that_falls_silent_is_not_missed() -> None:

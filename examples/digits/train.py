@@ -391,7 +391,6 @@ def main(arguments: Sequence[str]) -> None:
         "residuals": described["bestbefore"]["calibration"]["residuals"],
         "coverage_of_left_out_families": left_out_coverage(fitted, fresh, calibration),
         "estimator": {what: rounded(quality.mean(what), 3) for what in ("error", "coverage", "width")},
-        "outside": quality.outside,
     }
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
 

@@ -16,8 +16,8 @@ it is at most the root of the chi-square distance of the two mixes, whatever the
 by class all inputs are compared as one, and the message says so.
 
 The field `mmd` also sees what keeps mean, spread and distances: modes that split or move about the middle. Its message
-tells the predicted classes and segments that make most of it, and the share of inputs within the support of the
-reference, where 0.95 are expected.
+tells the predicted classes and segments that make most of it (segments by what has changed since all was last as
+declared), and the share of inputs within the support of the reference, where 0.95 are expected.
 
 What to do: look at the sampled inputs; a sensor or its surroundings may have changed. Level of the tests:
 `system_context.bestbefore.false_alarms`. Sources: Lin 1991; Szekely and Bakirov 2003 (tail of a quadratic form whose
@@ -174,7 +174,7 @@ def _of_kernel(seen: Observed, kernel: KernelReference, block: Profile, factor: 
         f"sampled inputs are distributed otherwise than declared, as the model sees them: their kernel mean is "
         f"{shift.estimate:.2g} from the reference's (90% interval {shift.low:.2g} to {shift.high:.2g}; "
         f"{shift.limit:.2g} tolerated, as a shift of the mean by {SMALLEST_SHIFT} sd makes) in {shift.n:.4g} inputs"
-        f"{told(block, whole)}{_supported(kernel, block)}"
+        f"{told(block, whole, seen.usual, kernel.identity)}{_supported(kernel, block)}"
     )
     return CHECK.mismatch(message, **sides, evidence=block.evidence())
 

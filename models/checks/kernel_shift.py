@@ -15,6 +15,7 @@ from models.profile import WEIGHT, Profile
 from models.profile_kernel import CLASS, SEGMENT, SUPPORTED, KernelSums, Part, kernel_sums, parts
 from models.quality import wilson
 from models.random_features import KernelReference
+from models.usual_segments import Usual
 
 MOST_NAMED, LEAST_NAMED = 3, 0.1  # contributors that a message names, and the least part that is worth it
 KNOWN_CLASSES = 0.5  # share of inputs from which their classes are known well enough
@@ -94,36 +95,43 @@ def _unknown(known: KernelReference, block: Profile, whole: KernelSums) -> float
 
 
 def support_of(known: KernelReference, block: Profile) -> Support | None:
-    """The support share of a block; None without inputs."""
+    """The support share of a block; None without inputs, or without a limit."""
     whole = kernel_sums(block, known.features)
-    if whole is None:
+    if whole is None or known.support is None:
         return None
     share = min(block.counts.get(SUPPORTED, 0) / WEIGHT / whole.weight, 1.0)
     low, high = wilson(share, whole.n)
     return Support(share, low, high, whole.n)
 
 
-def contributions(block: Profile, prefix: str, whole: KernelSums) -> list[tuple[Part, float]]:
+def contributions(
+    block: Profile, prefix: str, whole: KernelSums, usual: Usual | None = None, key: str = ""
+) -> list[tuple[Part, float]]:
     """Parts by what each makes of the squared distance, the largest first; all of them add up to 1.
 
     |mean|^2 = sum of <pull, mean> over parts. A part's own noise, which its share of the inputs makes, is taken off.
+    Where `usual` is known, mean and pulls are what has changed since.
     """
-    total = float(whole.mean @ whole.mean) - whole.spread / whole.n
+    before = usual.known(key) if usual is not None else None
+    mean, known = (whole.mean, {}) if before is None else (whole.mean - before[0], before[1])
+    noise = whole.spread / whole.n
+    total = float(mean @ mean) - noise
     if total <= 0:
         return []
     made = [
-        (part, (float(part.pull @ whole.mean) - part.share * whole.spread / whole.n) / total)
+        (part, (float((part.pull - known.get(part.name, 0.0)) @ mean) - part.share * noise) / total)
         for part in parts(block, prefix, whole)
     ]
     return sorted(made, key=lambda found: (-found[1], found[0].name))
 
 
-def told(block: Profile, whole: KernelSums) -> str:
+def told(block: Profile, whole: KernelSums, usual: Usual | None, key: str) -> str:
     """Which classes and segments make most of it, in words; empty where none stands out."""
+    segments = contributions(block, SEGMENT, whole, usual, key)
     named = [
         f"{of} {part.name!r} makes {made:.2g} of it with a share of {part.share:.2g} of the inputs"
-        for prefix, of in ((SEGMENT, "segment"), (CLASS, "predicted class"))
-        for part, made in contributions(block, prefix, whole)[:MOST_NAMED]
+        for of, found in (("segment", segments), ("predicted class", contributions(block, CLASS, whole)))
+        for part, made in found[:MOST_NAMED]
         if made >= max(LEAST_NAMED, 1.5 * part.share)
     ]
     return f"; {', '.join(named)}" if named else ""

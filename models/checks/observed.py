@@ -14,6 +14,7 @@ from models.inspection import Inspection
 from models.profile import Profile
 from models.quality import Estimate
 from models.reference import Reference
+from models.usual_segments import Usual
 
 Memory = dict[str, list[float]]  # what checks remember across windows, by `check/field`; at most MEMORY_SIZE numbers
 MEMORY_SIZE = 64
@@ -42,6 +43,7 @@ class Observed:
     passage: Passage | None = None  # the forecast made with `estimate`
     causes: tuple[OpenCause, ...] = ()  # mismatches that were open before this window
     memory: Memory = field(default_factory=dict)
+    usual: Usual | None = None  # what segments usually add to the difference of embeddings from the reference
 
     def value(self, path: str) -> Any:
         """The declared fact at `path`, or None."""

@@ -4,7 +4,7 @@ Every key is optional, unknown keys are kept and not looked at, null is the same
 durations are texts such as `3 days`, instants are RFC 3339 texts or dates.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
@@ -87,6 +87,7 @@ class SystemContextOwn(Own, kw_only=True):
     lead_time: Duration | None = None
     retrain_every: Duration | None = None
     season: Duration | None = None
+    forecaster: Literal["amortised", "kalman", "holt"] | None = None
     cost_retrain: Amount | None = None
     cost_degraded_per_day: Amount | None = None
     false_alarms: str | None = None
