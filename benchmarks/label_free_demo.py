@@ -1,9 +1,11 @@
-"""The demo's sixty days read without labels by two estimators, side by side in one run, through the engine of `replay`.
+"""Accuracy without labels over the days of a deployment, read by two estimators side by side in one run.
 
-One is the registered estimator (drift induced on the model, sampled inputs), the other reads calibrated confidences
-(average and ATC, with residuals of induced drift). Truth is the accuracy of each day's predictions. Printed per seed and
-for all: share of days with a number, share of them whose 90% interval held the truth, mean error, mean width; for the
-window's own reading, and for the estimate that labels and filter make of it.
+One is the registered estimator (drift induced on the model, sampled inputs), the other reads calibrated confidences of
+all events (average and ATC, with residuals of induced drift). Both see the same days through the engine of `replay`:
+the demo's lens that loses its clarity, and decays by other families of corruption (`benchmarks.demo_worlds`). Truth is
+the accuracy of each day's predictions. Printed: share of days with a number, share of these whose 90% interval held the
+truth, mean error and mean width in points; of the window's own reading, and of the estimate that the filter makes of it
+and of labels that come days later.
 
     python -m benchmarks.label_free_demo --seeds 3
 """
@@ -20,6 +22,8 @@ import pyarrow as pa
 from bestbefore_client import Repeated, encode_frame
 from bestbefore_client.sampling import sampled
 
+from benchmarks import demo_worlds
+from benchmarks.demo_worlds import Pool, drawn, families, model, true_accuracy
 from infra.demo.scenario import AUDIT_RATE, DESCRIPTORS, INPUT_RATE, START_US, Day, Label, Scenario
 from infra.recording import Sample
 from infra.replay import Engine, Step
@@ -27,11 +31,18 @@ from models.reference import Reference
 from models.units import DAY_US
 from streams.descriptor_files import load_reference
 from streams.records import InputSample, LabelEvent
-from streams.settings import Settings, load
+from streams.settings import load
 from streams.topics import INFERENCE, INPUTS, LABELS
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-SETTINGS = {"oldest_event": "36500 days", "keep_rate": AUDIT_RATE}
+Days = list[tuple[float, dict[str, Any]]]  # true accuracy, and {estimate, low, high}
+
+
+class Played(NamedTuple):
+    """A day: its true accuracy, and what a recording of it holds."""
+
+    truth: float
+    steps: list[Step]
 
 
 class Figures(NamedTuple):
@@ -70,20 +81,33 @@ def steps(day: Day, due: list[Label]) -> Iterator[Step]:
             inference_id=label.inference_id, model="digits", version="1", time=_moment(label.time_us),
             label=label.label, propensity=AUDIT_RATE,
         )  # fmt: skip
-        yield Step(label.time_us, LABELS, event)
+        yield Step(label.time_us, LABELS, [event])
 
 
-def play(scenario: Scenario, reference: Reference, settings: Settings) -> tuple[list[float], list[dict[str, Any]]]:
-    """True accuracy and status line of every day."""
-    truth, due = [], list[Label]()
-    wanted = {f"scan-{scenario.seed}-{d:03d}-{i:04d}" for d in range(scenario.days) for i in range(2_000)}
-    engine = Engine([reference], settings, labelled={name for name in wanted if sampled(name, AUDIT_RATE)})
-    for day in scenario:
-        truth.append(day.accuracy)
-        for step in sorted(steps(day, due), key=lambda one: one.time):
+def demo(seed: int, days: int) -> Iterator[Played]:
+    """The days of `make demo`."""
+    due = list[Label]()
+    for day in Scenario(seed, days):
+        yield Played(day.accuracy, sorted(steps(day, due), key=lambda one: one.time))
+
+
+def world(seed: int, choice: list[str], threshold: float) -> Iterator[Played]:
+    """The days of another decay."""
+    decay = drawn(seed, choice)
+    pool = Pool(decay.family, model())
+    for day, found in demo_worlds.steps(decay, pool, threshold, seed):
+        yield Played(true_accuracy(decay, pool, threshold, day + 0.5), found)
+
+
+def play(days: list[Played], reference: Reference) -> list[dict[str, Any]]:
+    """The status line of every day."""
+    known = {label.inference_id for day in days for step in day.steps if step.kind == LABELS for label in step.rows}
+    engine = Engine([reference], load({}, Path.cwd(), keep_rate=AUDIT_RATE), labelled=known)
+    for day in days:
+        for step in day.steps:
             engine.take(step)
     engine.finish()
-    return truth, [note.body for note in engine.notes if note.kind == "status"][: len(truth)]
+    return [note.body for note in engine.notes if note.kind == "status"][: len(days)]
 
 
 def figures(truth: list[float], read: list[dict[str, Any]]) -> Figures:
@@ -99,31 +123,41 @@ def figures(truth: list[float], read: list[dict[str, Any]]) -> Figures:
     )
 
 
+def told(name: str, of: str, days: Days) -> None:
+    """One row of the table."""
+    print(f"{name:22} {of:22} {figures([t for t, _ in days], [r for _, r in days])}")
+
+
 def _moment(us: int) -> datetime:
     return EPOCH + timedelta(microseconds=us)
 
 
 def main() -> None:
-    """Both estimators on every seed."""
+    """Both estimators on the same days."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--days", type=int, default=60)
+    parser.add_argument("--seeds", type=int, default=3, help="of the demo")
+    parser.add_argument("--worlds", type=int, default=6, help="other decays")
+    parser.add_argument("--days", type=int, default=60, help="of the demo")
     parser.add_argument("--descriptors", type=Path, default=DESCRIPTORS)
     given = parser.parse_args()
-    settings = load({}, Path.cwd(), **SETTINGS)
     induced = load_reference(given.descriptors)
     references = {"induced": induced, "confidence": msgspec.structs.replace(induced, quality_estimator=None)}
-    everything: dict[tuple[str, str], list[tuple[float, dict[str, Any]]]] = {}
-    print(f"{'seed':6} {'estimator':12} {'of':9} {'spoken':>7} {'coverage':>9} {'error':>8} {'width':>8}")
-    for seed in range(7, 7 + given.seeds):
-        for name, reference in references.items():
-            truth, status = play(Scenario(seed, given.days), reference, settings)
+    threshold = induced.threshold or 0.0
+    choice = families(model(), threshold) if given.worlds else []
+    runs = [("demo", demo(seed, given.days)) for seed in range(7, 7 + given.seeds)]
+    runs += [("worlds", world(seed, choice, threshold)) for seed in range(given.worlds)]
+    everything: dict[tuple[str, str], Days] = {}
+    print(f"{'days':22} {'reading':22} {'spoken':>7} {'coverage':>9} {'error':>8} {'width':>8}")
+    for name, played in runs:
+        days = list(played)
+        for estimator, reference in references.items():
+            status = play(days, reference)
             for of in ("window", "estimate"):
                 read = [s["window_quality"]["label_free"] if of == "window" else s["quality"] for s in status]
-                everything.setdefault((name, of), []).extend(zip(truth, read, strict=True))
-                print(f"{seed:<6} {name:12} {of:9} {figures(truth, read)}")
-    for (name, of), days in everything.items():
-        print(f"{'all':6} {name:12} {of:9} {figures([t for t, _ in days], [r for _, r in days])}")
+                found = everything.setdefault((name, f"{estimator}, {of}"), [])
+                found += zip([day.truth for day in days], read, strict=True)
+    for (name, of), found in everything.items():
+        told(f"{name} ({len(found)} days)", of, found)
 
 
 if __name__ == "__main__":

@@ -88,6 +88,7 @@ def induce(
     label: str | None = None,
     without: Sequence[str] = (),
     seed: int = 0,
+    pairs: int = PAIRS,
 ) -> Done:
     """Fit an estimator on `data`, which the model must not have learnt from, and write it into the folder.
 
@@ -108,7 +109,7 @@ def induce(
         fitted = fit(
             model.outputs_of, inputs[0], labels[0], inputs[1], labels[1],
             kinds_of(inputs[0], inputs[1], _categories(reference, held_out.columns), without),
-            model=model.sha256, seed=seed,
+            model=model.sha256, seed=seed, pairs=pairs,
         )  # fmt: skip
     except (EmbedError, ValueError) as error:
         raise DescriptorError(f"{data}: {error}") from None

@@ -77,8 +77,7 @@ class Evidence(msgspec.Struct):
         self._add_induced(profile)
 
     def _add_induced(self, profile: Profile) -> None:
-        weight = profile.counts.get("weight", 0)
-        self.unanswered += weight - profile.counts.get("answered", weight)
+        self.unanswered += profile.counts.get("weight", 0) - profile.counts.get("answered", 0)
         found = InducedSums.of(profile)
         self.induced += found
         self.inputs += found.rows
@@ -100,7 +99,9 @@ class Evidence(msgspec.Struct):
     def induced_reading(self, reference: Reference) -> Estimate | None:
         """What the registered estimator says, be it that it does not know; None where it has too little to read."""
         missing = self.weight - self.scored if self.scored else self.unanswered
-        return induced_estimate(self.induced, reference, missing / self.weight if self.weight else 0.0)
+        failed = missing / self.weight if self.weight else 0.0
+        confidence = self.confidence / UNIT / (self.scored / WEIGHT) if self.scored else None
+        return induced_estimate(self.induced, reference, failed, confidence)
 
     def read_by(self, reference: Reference) -> str:
         """Which estimator `label_free` is of: `induced`, registered under induced drift, or `confidence`."""
