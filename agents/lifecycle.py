@@ -1,14 +1,17 @@
 """lifecycle -> profiles: hand deployments, roll-backs and the like to whoever assesses the versions they concern."""
 
+from functools import partial
 from typing import Any
 
 import msgspec
+from faust.types import TP
 
 from models.lifecycle import TOLD, Change
 from streams.intake import Intake
 from streams.lane import Lane, change_record, subject_key
 from streams.records import LifecycleEvent, decode_lifecycle, header, time_us
 from streams.registry import Registry
+from streams.runtime import Runtime
 from streams.topics import LIFECYCLE, PROFILES
 
 OURS = "io.bestbefore."  # type of the CloudEvents that workers write
@@ -33,6 +36,17 @@ class Lifecycle(Intake):
 
     name, topic = "lifecycle", LIFECYCLE
 
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime)
+        self._ends: dict[TP, int] = {}  # of each partition when this worker began with it
+        runtime.lifecycle_read = self.caught_up
+
+    def caught_up(self) -> bool:
+        """Whether every event that lay at the broker when this worker began has been handed on."""
+        topic = self.runtime.settings.topic(self.topic)
+        mine = [tp for tp in self.runtime.app.consumer.assignment() if tp.topic == topic]
+        return all(tp in self._ends and self.lanes[tp].book.newest_offset + 1 >= self._ends[tp] for tp in mine)
+
     def decode(self, message: Any) -> LifecycleEvent | None:
         """A lifecycle event from JSON or a CloudEvent; None for what we wrote ourselves, and for tombstones."""
         if message.value is None or header(message.headers, "ce_type").startswith(OURS):
@@ -52,5 +66,13 @@ class Lifecycle(Intake):
     async def tick(self) -> None:
         """Once a second or so. No window waits for this topic, so nothing is said of how far it has come."""
         await self._open_assigned()
-        for lane in list(self.lanes.values()):
+        consumer = self.runtime.app.consumer
+        for tp, lane in list(self.lanes.items()):
+            if tp not in self._ends:
+                self._ends |= await self.runtime.answered(partial(consumer.highwaters, tp))
             await lane.settle()
+
+    def revoked(self, tps: set[TP]) -> None:
+        """Forget partitions that belong to others now."""
+        super().revoked(tps)
+        self._ends = {tp: end for tp, end in self._ends.items() if tp not in tps}

@@ -4,9 +4,10 @@
     python -m benchmarks.label_free 0 4        # models with seeds 0 to 3
 
 `dev` rows leave the tested family (and every pair that holds it) out of all that is fitted; `held` rows test families
-that are never induced; `alien` rows are contents that are no drift, each tested by an estimator to which that kind was
-never shown. MAE and bias in points of accuracy over all windows, also those read "unknown", as for the peers; `said`
-is the MAE where a number is given. An unknown window counts as covered. +- is the standard error over models.
+that are never induced. `alien` rows are contents that are no drift, each tested by an estimator to which that kind was
+never shown, `stranger` the same where none of its relatives was shown either. MAE and bias are in points of accuracy
+over all windows, also those read "unknown", as for the peers; `said` is the MAE where a number is given. An unknown
+window counts as covered. +- is the standard error over models.
 Peers: ATC (Garg et al. 2022, arXiv:2201.04234), DoC (Guillory et al. 2021, arXiv:2107.03315), nuclear norm (Deng et
 al. 2023, arXiv:2302.01094) with the entropy of predicted classes in a random forest, trained on the same windows.
 """
@@ -20,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.digit_model import HELD, INDUCED
+from benchmarks.label_free_cost import main as cost
 from benchmarks.label_free_peers import Peers
 from benchmarks.label_free_worlds import Tested, Window, reference, tested
 from models import alien_images, induction, induction_images, window_sums
@@ -31,7 +33,8 @@ from models.registrar import Registrar
 
 Floats = NDArray[np.float64]
 ROWS = [f"{world} {n}" for world in ("dev", "held", "clean") for n in (500, 50, 200, 1000, "mix")]
-ROWS += ["devpair", "heldpair", "alien"]
+ROWS += ["devpair", "heldpair", "alien", "stranger"]
+KIN = (("fliplr", "flipud", "quarter"), ("noise", "permute"), ("mixup", "tile"), ("invert", "black"))
 
 
 class Found(NamedTuple):
@@ -53,6 +56,8 @@ class Study:
         self.seed, self.tested = seed, tested(seed)
         self.reference, self.windows, self.contents = _registered(self.tested, seed)
         self.registrar = Registrar(self.windows)
+        self._known: dict[tuple[frozenset[str], frozenset[str]], tuple[InducedQuality, Peers]] = {}
+        self._peers: dict[frozenset[str], Peers] = {}
         worlds = self.tested.worlds
         self.observed = {
             name: [induction.observe(self.reference, c.answers, c.families) for c in found]
@@ -64,20 +69,25 @@ class Study:
         for family in INDUCED:
             for name in self.tested.windows:
                 if name.startswith("dev"):
-                    yield from self._row(name, frozenset({family}), None)
+                    yield from self._row(name, frozenset({family}))
         for name in self.tested.windows:
             if not name.startswith(("dev", "alien")):
-                yield from self._row(name, frozenset(), None)
+                yield from self._row(name)
         for kind in ALIENS:
-            yield from self._row("alien", frozenset(), kind)
+            yield from self._row("alien", aliens=frozenset({kind}))
+        for kin in KIN:
+            for _, found in self._row("alien", aliens=frozenset(kin)):
+                yield "stranger", found
 
-    def _row(self, name: str, without: frozenset[str], alien: str | None) -> Iterator[tuple[str, Found]]:
+    def _row(
+        self, name: str, without: frozenset[str] = frozenset(), aliens: frozenset[str] = frozenset()
+    ) -> Iterator[tuple[str, Found]]:
         """Windows that hold what is left out; all windows where nothing is."""
-        wanted = without or (frozenset({alien}) if alien else None)
-        windows = [w for w in self.tested.windows[name] if wanted is None or self._at(w).families & wanted]
+        wanted = without | aliens
+        windows = [w for w in self.tested.windows[name] if not wanted or self._at(w).families & wanted]
         if not windows:
             return
-        quality, peers = self._estimator(without, alien)
+        quality, peers = self._estimator(without, aliens)
         means, sums = self._sums(quality, windows)
         n = np.array([len(w.rows) for w in windows], dtype=float)
         reading, strange = quality.reading(sums, n)
@@ -88,16 +98,17 @@ class Study:
         truth = np.array([self._at(w).right[w.rows].mean() for w in windows])
         above = [peers.above(self._at(w).probability[w.rows]) for w in windows]
         estimates = {"ours": reading.share} | peers(means, np.array(above))
-        family = [_name(self._at(w).families, without, alien) for w in windows]
+        family = [_name(self._at(w).families, wanted) for w in windows]
         yield name, Found(self.seed, truth, estimates, low, high, unknown, family)
 
-    def _estimator(self, without: frozenset[str], alien: str | None) -> tuple[InducedQuality, Peers]:
-        key = (without, alien)
-        if getattr(self, "_key", None) != key:
-            aliens = _without(self.contents, alien)
-            quality = InducedQuality(self.reference, *self.registrar.parts(aliens, without))
-            self._key, self._latest = key, (quality, Peers(self.windows, without))
-        return self._latest
+    def _estimator(self, without: frozenset[str], aliens: frozenset[str]) -> tuple[InducedQuality, Peers]:
+        if (without, aliens) not in self._known:
+            contents = _without(self.contents, aliens)
+            quality = InducedQuality(self.reference, *self.registrar.parts(contents, without))
+            if without not in self._peers:
+                self._peers[without] = Peers(self.windows, without)
+            self._known[without, aliens] = quality, self._peers[without]
+        return self._known[without, aliens]
 
     def _at(self, window: Window) -> Induced:
         return self.observed[window.world][window.condition]
@@ -125,10 +136,8 @@ def _registered(found: Tested, seed: int) -> tuple[EventReference, Windows, Wind
     return frozen, windows, induction.draw(contents, rng, times=induction.ALIEN_DRAWS)
 
 
-def _without(contents: Windows, kind: str | None) -> Windows:
-    if kind is None:
-        return contents
-    keep = ~contents.holding(frozenset({kind}))
+def _without(contents: Windows, kinds: frozenset[str]) -> Windows:
+    keep = ~contents.holding(kinds)
     rows = [r for r, kept in zip(contents.rows, keep, strict=True) if kept]
     return contents._replace(
         condition=contents.condition[keep], rows=rows, truth=contents.truth[keep], n=contents.n[keep],
@@ -136,8 +145,8 @@ def _without(contents: Windows, kind: str | None) -> Windows:
     )  # fmt: skip
 
 
-def _name(families: frozenset[str], without: frozenset[str], alien: str | None) -> str:
-    return next(iter((families & without) or (families & frozenset(HELD)) or ({alien} if alien else {"clean"})))
+def _name(families: frozenset[str], wanted: frozenset[str]) -> str:
+    return next(iter((families & wanted) or (families & frozenset(HELD)) or {"clean"}))
 
 
 def _line(name: str, pieces: list[Found]) -> str:
@@ -180,6 +189,7 @@ def main(first: int = 70, end: int = 76) -> None:
         print(_line(name, found[name]))
     for kind in ALIENS:
         print(_line(kind, [p for p in found["alien"] if p.family[0] == kind]))
+    cost()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from models.columns import Floats
 
 LEVEL = 0.9
 ENOUGH = 9  # families for a finite interval at LEVEL
-INSIDE = 0.98  # share of left-out windows that the envelope holds
+INSIDE = 0.99  # share of left-out windows that the envelope holds
 
 
 class Reading(NamedTuple):

@@ -1,10 +1,11 @@
 """Accuracy without labels under drift, with an interval that holds for corruptions never seen: drift induction.
 
 At registration drift is induced on held-out inputs, and a regression learns accuracy from what a window shows without
-labels. At run time a window is 84 sums for ten classes (`models.window_sums`). The 90% interval is for families of
+labels. At run time a window is 149 sums for ten classes (`models.window_sums`). The 90% interval is for families of
 drift exchangeable with the induced ones; a window unlike all of them reads "unknown", never a number. A change of
 P(y | x) is invisible to it (`models.concept` sees that, with labels).
 
+>>> from functools import partial
 >>> rng = np.random.default_rng(0)
 >>> def model(x):  # two blobs told apart by their first coordinate
 ...     return np.stack([-2 * x[:, 0], 2 * x[:, 0]], axis=1), x
@@ -31,7 +32,6 @@ True
 """
 
 from collections.abc import Iterable
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,7 +49,7 @@ from models.quality import Estimate
 from models.registrar import Registrar
 from models.unlike import Unlike
 
-__all__ = ["WEIGHT", "Answers", "InducedQuality", "fit", "inducer", "partial"]
+__all__ = ["WEIGHT", "Answers", "InducedQuality", "fit", "inducer"]
 
 KIND, VERSION = "estimator of quality", 1
 STRANGE = {
@@ -198,9 +198,12 @@ def fit(
         raise ValueError(
             f"{train.scores.shape[1]} classes: quality without labels is read for 2 to {window_sums.MAX_CLASSES}"
         )
+    names = tuple(families)
+    if not names:
+        raise ValueError("no family of drift to induce; choose some of models.induction_images or induction_tables")
     rng = np.random.default_rng(seed)
     reference = freeze(train, held_out, rng)
-    windows = draw(run(reference, induce, conditions(families, rng, pairs), rng), rng)
+    windows = draw(run(reference, induce, conditions(names, rng, pairs), rng), rng)
     contents = run(reference, induce, [((name, 0),) for name in aliens], rng)
     foreign = draw(contents, rng, times=ALIEN_DRAWS) if contents else None
     return InducedQuality(reference, *Registrar(windows).parts(foreign), model)

@@ -20,6 +20,7 @@ from models.fixed_point import UNIT, WEIGHT
 from models.random_features import KernelReference, prepared
 from models.tables import Tables, short_name
 
+MOST_WEIGHT = 1e4  # of one input; squares of larger ones would leave no room for a million rows in 64 bits
 KERNEL, CLASS, SEGMENT, SUPPORTED = "kernel", "kernel.class.", "kernel.segment.", "supported"
 
 
@@ -55,7 +56,7 @@ def add_kernel(into: Tables, rows: Embedded, z: Floats, weight: Ints | None, kno
     psi = kernel.psi(z)
     label = rows.label if rows.label is not None else Categories(np.full(len(rows), -1, np.int32), ())
     difference = psi - kernel.means[kernel.rows(label.values, label.codes)]
-    real = np.ones(len(rows)) if weight is None else weight / WEIGHT
+    real = np.ones(len(rows)) if weight is None else np.minimum(weight / WEIGHT, MOST_WEIGHT)
     # Integers in float64, exact below 2^53: any order of adding gives the same bits, also that of a matrix product.
     scaled = np.rint(difference * (real * UNIT)[:, None])
     squares = np.rint(np.einsum("ij,ij->i", difference, difference) * real**2 * UNIT)
@@ -87,7 +88,7 @@ def _add_parts(into: Tables, prefix: str, column: Categories, scaled: Floats, re
 def kernel_sums(profile: Tables, features: int) -> KernelSums | None:
     """The sums of a profile; None where it has none, or has them of another number of features."""
     found = profile.sums.get(KERNEL)
-    if found is None or len(found) != features + 4 or found[-1] < 1 or found[-3] <= 0:
+    if found is None or len(found) != features + 4 or min(found[-1], found[-2], found[-3]) < 1:
         return None
     weight, squared = int(found[-3]) / WEIGHT, int(found[-2]) / WEIGHT
     spread = int(found[-4]) / UNIT / squared

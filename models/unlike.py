@@ -15,7 +15,7 @@ import numpy as np
 from models.columns import Floats
 from models.family_interval import weighted_quantile
 
-ODD, ALIEN = 0.98, 0.97  # share of windows of a family left out that each limit passes
+ODD, ALIEN = 0.99, 0.975  # share of windows of a family left out that each limit passes
 SHRINKAGE = 0.1
 LENGTH = np.sqrt(12.0)  # of the kernel over the twelve regressors, in standard deviations
 NOISE = 0.3

@@ -226,6 +226,7 @@ class Lane:
             self._torn = False
 
     async def _publish(self) -> None:
+        await self.runtime.changes_first()
         source = f"{self.tp.topic}/{self.tp.partition}"
         # One after the other: records of one key must not overtake each other in a retry.
         for item in self.book.close():

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import time
 import traceback
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,9 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 EXIT_BROKEN = 71
+CATCH_UP = (
+    10.0  # seconds for which the windows of a worker that starts wait for lifecycle events that lie at the broker
+)
 MAX_TRACE = 4096
 Headers = list[tuple[str, bytes]]
 
@@ -44,6 +48,8 @@ class Runtime:
         self.inspections: dict[tuple[str, str], Inspection] = {}  # newest of each registered model version's file
         self.frontiers: Frontiers = app.frontiers
         self.processed: dict[TP, int] = {}  # next offset wanted, for the watchdog
+        self.lifecycle_read: Callable[[], bool] = lambda: True  # whether what lay on that topic at the start is read
+        self._waits_until: float | None = None
         self.watchdog = Watchdog(settings.seconds("watchdog_after"), self.backlog)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
 
@@ -71,6 +77,16 @@ class Runtime:
     async def answered(self, ask: Callable[[], Awaitable[T]]) -> T:
         """The broker's answer to the consumer; asks, however often, until it comes."""
         return await self._until(ask, (TimeoutError, KafkaError), "broker", "waiting for the broker to answer: %r")
+
+    async def changes_first(self) -> None:
+        """Wait until lifecycle events that came before this worker are handed on: its windows must not overtake them.
+
+        No longer than CATCH_UP after the first that waits.
+        """
+        if self._waits_until is None:
+            self._waits_until = time.monotonic() + CATCH_UP
+        while not self.lifecycle_read() and time.monotonic() < self._waits_until:
+            await asyncio.sleep(0.05)
 
     async def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None = None) -> None:
         """Send to a topic (by its short name) and wait for the broker's acknowledgement, trying until it comes.

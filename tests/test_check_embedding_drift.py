@@ -100,14 +100,18 @@ def test_the_score_rises_with_the_severity(family: str) -> None:
     assert spearmanr(SEVERITIES, found).statistic >= 0.95
 
 
-# The rest change the embedding's mean as much as the mix of predicted classes, which could therefore be the reason.
+# The rest change the embedding's mean as much as the mix of predicted classes, which could therefore be the reason;
+# kernel means by class tell them.
 SEEN = ("gauss", "impulse", "blur", "pixelate", "contrast", "brightness", "darkness", "gamma", "rotate")
 
 
-@pytest.mark.parametrize("family", SEEN)
+@pytest.mark.parametrize("family", CORRUPTIONS)
 def test_the_worst_corruption_is_a_mismatch_and_none_is_not(family: str) -> None:
     known = reference()
-    assert "mismatch" in outcomes(judged(known, sampled(known, *run("held_out", family, 1.0))))
+    verdicts = judged(known, sampled(known, *run("held_out", family, 1.0)))
+    assert verdicts["mmd"].verdict == "mismatch"
+    others = {verdicts["embedding"].verdict, verdicts["distances"].verdict}
+    assert ("mismatch" in others) == (family in SEEN)
     assert outcomes(judged(known, sampled(known, *run("held_out")))) == {"ok"}
 
 
@@ -146,6 +150,16 @@ def test_another_class_mix_is_label_shift_and_no_embedding_drift(grown: int, *, 
         assert by_field(CLASSES.live(observed(profile, known)))["predicted"].verdict == "mismatch"
 
 
+@pytest.mark.parametrize("digit", range(10))
+def test_one_class_alone_is_no_drift_of_kernel_means(digit: int) -> None:
+    """The most extreme mix there is, each input beside the mean of its class."""
+    known, (predicted, embedding) = reference(), run("held_out")
+    rows = np.flatnonzero(predicted == digit)
+    verdict = judged(known, sampled(known, predicted[rows], embedding[rows]))["mmd"]
+    assert verdict.effect is not None
+    assert (verdict.verdict, verdict.effect.low) == ("ok", 0.0)
+
+
 def test_without_distances_by_class_the_message_says_so() -> None:
     known = reference(by_class=False)
     verdict = judged(known, sampled(known, *run("held_out", "impulse", 0.5), labels=False))["distances"]
@@ -159,7 +173,8 @@ def test_the_mix_of_all_events_stands_in_for_that_of_the_sampled_inputs() -> Non
     """Only sevens are sampled, and only sevens are predicted: the mean moved, as that explains."""
     known, (predicted, embedding) = reference(by_class=False), run("held_out")
     rows = np.flatnonzero(predicted == 7)
-    assert judged(known, sampled(known, predicted[rows], embedding[rows], labels=False))["embedding"].verdict == "ok"
+    verdicts = judged(known, sampled(known, predicted[rows], embedding[rows], labels=False))
+    assert (verdicts["embedding"].verdict, verdicts["mmd"].verdict) == ("ok", "ok")
 
 
 # ---- the interval ----

@@ -54,6 +54,9 @@ def test_from_an_empty_folder_to_a_registered_model(here: Path) -> None:
         (("worker", "--agents", "ingest,guess"), {}, "no agent guess"),
         (("events", "--limit", "0"), {}, "0 is not in the range"),
         (("--broker", "127.0.0.1:1", "topics", "check"), {}, "no Kafka broker answers at 127.0.0.1:1"),
+        (("--broker", "127.0.0.1:1", "lifecycle", "deployed", "m", "2"), {}, "no Kafka broker answers at 127.0.0.1:1"),
+        (("lifecycle", "deployed", "m", "2", "--time", "2026-11-20"), {}, "`$.time`"),
+        (("lifecycle", "exploded", "m", "2"), {}, "'exploded' is not one of"),
     ],
 )
 def test_a_mistake_is_one_clear_line(

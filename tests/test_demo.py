@@ -10,7 +10,7 @@ import pytest
 from infra.replay import read_lines
 
 ROOT = Path(__file__).parents[1]
-LINES = ("status.jsonl", "mismatches.jsonl", "retrain-triggers.jsonl")
+LINES = ("status.jsonl", "mismatches.jsonl", "retrain-triggers.jsonl", "lifecycle.jsonl")
 DAYS = 44
 
 

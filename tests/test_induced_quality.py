@@ -195,7 +195,9 @@ def test_sums_and_answers_of_another_model_are_refused() -> None:
     with pytest.raises(ValueError, match="3 classes and embeddings of length 8"):
         quality.sums(np.zeros((2, 4)), np.zeros((2, 8)))
     with pytest.raises(ValueError, match="two of each"):
-        fit(Answers(np.zeros((4, 2)), np.zeros((4, 2)), np.zeros(4, int)), _tiny(), inducer({}, *_none(), served), ())
+        fit(_tiny(), _tiny(), inducer({}, *_none(), served), ("one",))
+    with pytest.raises(ValueError, match="no family"):
+        fit(_tiny(), _tiny(), inducer({}, *_none(), served), ())
 
 
 def test_observed_windows_know_their_truth() -> None:

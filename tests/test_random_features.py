@@ -204,6 +204,15 @@ def test_inputs_that_are_no_numbers_are_counted_and_change_nothing() -> None:
     assert "kernel" not in profile_of(batch, known=known).sums
 
 
+def test_an_absurd_weight_leaves_sums_that_can_be_read() -> None:
+    known, batch = reference(), rows(50, 7)
+    batch.weight = np.full(50, 1e5)
+    whole = kernel_sums(profile_of(batch, known=known), parts_of(known)[1].features)
+    assert whole is not None
+    assert whole.n == pytest.approx(50)
+    assert 0 < whole.spread < 2
+
+
 def test_a_unit_that_never_spoke_does_not_spin_the_phase() -> None:
     psi = Projection(64, 0, 2, 3.0)
     np.testing.assert_array_equal(psi(np.array([[1e3, 0.0]])), psi(np.array([[NEAR, 0.0]])))

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from sklearn.datasets import load_digits
 
+from models import induction_images
+
 Images = NDArray[np.float32]
 Pixels = NDArray[np.floating]
 Labels = NDArray[np.int64]
@@ -85,20 +87,6 @@ def image_features(images: Images) -> dict[str, NDArray[np.float64]]:
     }
 
 
-def _gauss(x: Images, severity: float, rng: np.random.Generator) -> Pixels:
-    return x + 0.7 * severity * rng.standard_normal(x.shape)
-
-
-def _impulse(x: Images, severity: float, rng: np.random.Generator) -> Pixels:
-    struck = rng.random(x.shape) < 0.4 * severity
-    return np.where(struck, rng.integers(0, 2, x.shape), x)
-
-
-def _blur(x: Images, severity: float, _rng: np.random.Generator) -> Pixels:
-    sigma = 2.8 * severity
-    return np.asarray(ndimage.gaussian_filter(x, (0, sigma, sigma)))
-
-
 def _pixelate(x: Images, severity: float, _rng: np.random.Generator) -> Pixels:
     step, share = divmod(2 * severity, 1)
     fine, coarse = 2 ** int(step), 2 ** (int(step) + 1)
@@ -115,34 +103,6 @@ def _contrast(x: Images, severity: float, _rng: np.random.Generator) -> Pixels:
     return MID_GREY + (1 - 0.85 * severity) * (x - MID_GREY)
 
 
-def _brightness(x: Images, severity: float, _rng: np.random.Generator) -> Pixels:
-    return x + 0.6 * severity
-
-
-def _darkness(x: Images, severity: float, _rng: np.random.Generator) -> Pixels:
-    return x - 0.75 * severity
-
-
-def _gamma(x: Images, severity: float, _rng: np.random.Generator) -> Pixels:
-    return np.power(x, np.float32(7**severity))
-
-
-def _rotate(x: Images, severity: float, rng: np.random.Generator) -> Pixels:
-    angle = np.deg2rad(35) * severity * _signs(len(x), rng)
-    return _affine(x, np.cos(angle), -np.sin(angle), np.sin(angle), np.cos(angle))
-
-
-def _shear(x: Images, severity: float, rng: np.random.Generator) -> Pixels:
-    one, slope = np.ones(len(x)), 0.6 * severity * _signs(len(x), rng)
-    return _affine(x, one, 0 * one, slope, one)
-
-
-def _shift(x: Images, severity: float, rng: np.random.Generator) -> Pixels:
-    angle = rng.uniform(0, 2 * np.pi, (len(x), 1, 1))
-    rows, columns = np.mgrid[:SIDE, :SIDE]
-    return _sample(x, rows + 2.8 * severity * np.sin(angle), columns + 2.8 * severity * np.cos(angle))
-
-
 def _occlude(x: Images, severity: float, rng: np.random.Generator) -> Pixels:
     half = 4.5 * severity
     middle = rng.uniform(0, SIDE - 1, (2, len(x), 1))
@@ -152,44 +112,24 @@ def _occlude(x: Images, severity: float, rng: np.random.Generator) -> Pixels:
     return x * kept
 
 
-def _signs(n: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    return np.where(rng.random(n) < 0.5, -1.0, 1.0)
-
-
-def _affine(
-    x: Images, yy: NDArray[np.float64], yx: NDArray[np.float64], xy: NDArray[np.float64], xx: NDArray[np.float64]
-) -> Pixels:
-    rows, columns = np.mgrid[:SIDE, :SIDE] - CENTRE
-    a, b, c, d = (v[:, None, None] for v in (yy, yx, xy, xx))
-    return _sample(x, CENTRE + a * rows + b * columns, CENTRE + c * rows + d * columns)
-
-
-def _sample(x: Images, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> Pixels:
-    """Bilinear reading of `x` at (n, 16, 16) positions; outside of the image there is no ink."""
-    padded = np.pad(x, ((0, 0), (1, 2), (1, 2)))
-    rows, columns = np.clip(rows, -1, SIDE) + 1, np.clip(columns, -1, SIDE) + 1
-    top, left = np.floor(rows).astype(int), np.floor(columns).astype(int)
-    down, right = rows - top, columns - left
-    image = np.arange(len(x))[:, None, None]
-    upper = (1 - right) * padded[image, top, left] + right * padded[image, top, left + 1]
-    lower = (1 - right) * padded[image, top + 1, left] + right * padded[image, top + 1, left + 1]
-    blend: Pixels = (1 - down) * upper + down * lower
-    return blend
+def _of(family: str, worst: float) -> Corruption:
+    """A family of the product's own catalogue, whose amount grows evenly to `worst` at severity 1."""
+    return lambda x, severity, rng: induction_images.corrupt(x, family, worst * severity, rng)
 
 
 CORRUPTIONS: Mapping[str, Corruption] = MappingProxyType(
     {
-        "gauss": _gauss,
-        "impulse": _impulse,
-        "blur": _blur,
+        "gauss": _of("gauss", 0.7),
+        "impulse": _of("impulse", 0.4),
+        "blur": _of("blur", 2.8),
         "pixelate": _pixelate,
         "contrast": _contrast,
-        "brightness": _brightness,
-        "darkness": _darkness,
-        "gamma": _gamma,
-        "rotate": _rotate,
-        "shear": _shear,
-        "shift": _shift,
+        "brightness": _of("bright", 0.6),
+        "darkness": _of("dark", 0.75),
+        "gamma": lambda x, severity, rng: induction_images.corrupt(x, "gamma", 7**severity, rng),
+        "rotate": _of("rotate", 35),
+        "shear": _of("shear", 0.6),
+        "shift": _of("shift", 2.8),
         "occlude": _occlude,
     }
 )

@@ -176,7 +176,7 @@ def _label(recorder: Recorder, writer: Writer, labels: list[Label], until_us: in
 
 def _finish(scenario: Scenario, store: EventStore, board: Board, out: Path) -> None:
     events = store.events(limit=1_000_000)
-    lines = [event for event in events if event.kind in ("status", "mismatch", "trigger")]
+    lines = [event for event in events if event.kind in ("status", "mismatch", "trigger", "lifecycle")]
     write_notes(lines, out)
     closing(
         scenario,

@@ -173,7 +173,8 @@ def _of_kernel(seen: Observed, kernel: KernelReference, block: Profile, factor: 
     message = (
         f"sampled inputs are distributed otherwise than declared, as the model sees them: their kernel mean is "
         f"{shift.estimate:.2g} from the reference's (90% interval {shift.low:.2g} to {shift.high:.2g}; "
-        f"{shift.limit:.2g} tolerated, as a shift of the mean by {SMALLEST_SHIFT} sd makes) in {shift.n:.4g} inputs"
+        f"{shift.limit:.2g} tolerated, as a shift of the mean by {SMALLEST_SHIFT} sd makes"
+        f"{'' if shift.by_class else ', and the class mix may'}) in {shift.n:.4g} inputs"
         f"{told(block, whole, seen.usual, kernel.identity)}{_supported(kernel, block)}"
     )
     return CHECK.mismatch(message, **sides, evidence=block.evidence())

@@ -35,6 +35,7 @@ class KernelShift(NamedTuple):
     n: float
     squared: float
     score: float
+    by_class: bool  # whether the classes of most inputs are known, and so are their means
 
     @property
     def drifted(self) -> bool:
@@ -69,11 +70,12 @@ def kernel_shift(
     freedom = two**3 / three**2
     noise = sd * (float(chdtri(freedom, alpha)) - freedom) / math.sqrt(2 * freedom)
     reach = Z90 * math.sqrt(sd**2 + 4 * math.sqrt(two) * unit * max(squared, 0.0))
-    limit = known.tolerance + (mix * math.sqrt(max(whole.spread, one)) if unknown > 1 - KNOWN_CLASSES else 0.0)
+    by_class = unknown <= 1 - KNOWN_CLASSES
+    limit = known.tolerance + (0.0 if by_class else mix * math.sqrt(max(whole.spread, one)))
     low, high = max(squared - reach, 0.0), max(squared + reach, 0.0)
     return KernelShift(
         estimate=math.sqrt(max(squared, 0.0)), low=math.sqrt(low), high=math.sqrt(high), noise=math.sqrt(max(noise, 0)),
-        limit=limit, n=whole.n, squared=squared, score=squared / sd,
+        limit=limit, n=whole.n, squared=squared, score=squared / sd, by_class=by_class,
     )  # fmt: skip
 
 
