@@ -95,7 +95,8 @@ def play(decay: Decay, pool: Pool, reference: Reference, seed: int) -> dict[Fore
                 policies[name], terms, subject=SUBJECT[:2], now_us=START_US + (day + 1) * DAY_US,
                 estimate=quality, passage=passage,
             )  # fmt: skip
-            if trigger is not None and triggers[name] is None:
+            asked = trigger is not None if not own else any(note.kind == "trigger" for note in engine.notes)
+            if asked and triggers[name] is None:
                 triggers[name] = day
     return {name: Played(decay, told[name], triggers[name], float(np.mean(held))) for name in FORECASTERS}
 
@@ -174,7 +175,8 @@ def main() -> None:
     print(
         f"{arguments.seeds} seeds over {len(choice)} families, true crossing on day {min(crossings)} to"
         f" {max(crossings)} (median {np.median(crossings):.0f}); lead time {lead:.0f} days, labels 3 to 5 days late;"
-        f" the interval of the current quality held the truth on {np.mean([p.level_held for p in everyone]):.3f} of days"
+        f" the interval of the current quality held the truth on"
+        f" {np.mean([p.level_held for p in everyone]):.3f} of days"
     )
     print("every forecast before the crossing: 90% interval holds it, 90% bound holds, width in days | the same at the")
     print("trigger | warning in days: median (quartiles), share of at least a lead time, share too late, share before")

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,6 +37,7 @@ from benchmarks.forecast_amortised import (
     seen_features,
     several_draws,
 )
+from models.evidence import Evidence, readings
 from models.forecast import (
     LEAVES_OUT,
     ONSET_HAZARD,
@@ -47,7 +49,10 @@ from models.forecast import (
     simulate,
 )
 from models.holt import holt_times, stretched
+from models.outlook import Outlook, forecast
 from models.own_history import Calibration
+from models.profile import WEIGHT
+from models.reference import FORECASTERS, Reference
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -321,11 +326,39 @@ def kalman() -> None:
         reliability(found[0][0], todo)
 
 
+def cost() -> None:
+    """CPU time per window of each forecaster as the assessor runs it: 180 windows, labels four windows late."""
+    rng, length = np.random.default_rng(1), 3_600_000_000
+    declared = Reference("cost", "1", window_us=length, threshold=THRESHOLD)
+    ring: list[Evidence] = []
+    times: dict[str, list[float]] = {name: [] for name in ("the level now (Kalman filter)", *FORECASTERS)}
+    outlook = Outlook()
+    for number in range(300):
+        ring = [*ring, Evidence(number * length, n=500)][-180:]
+        if number >= 4:
+            late, right = ring[-5], int(rng.binomial(500, 0.92 - 0.0002 * max(0, number - 150)))
+            late.audits, late.audit_weight, late.audit_squared = 500, 500 * WEIGHT, 500 * WEIGHT
+            late.audits_correct, late.audit_correct = right, right * WEIGHT
+            outlook.touched(late.start)
+        started = time.process_time()
+        filtered = filter_quality(readings(ring, declared))
+        times["the level now (Kalman filter)"].append(time.process_time() - started)
+        for name in FORECASTERS:
+            chosen = msgspec.structs.replace(declared, forecaster=name)
+            started = time.process_time()
+            told = forecast(outlook, ring, chosen, Calibration(), filtered, number)
+            times[name].append(time.process_time() - started)
+    print(f"CPU time a window, median (90th percentile) of the last 100; the last forecast is {told.passage.good_for}")
+    for label, seen in times.items():
+        print(f"{label:30s} {1e6 * np.median(seen[-100:]):6.0f} us ({1e6 * np.percentile(seen[-100:], 90):.0f})")
+
+
 TABLES: dict[str, Callable[[], None]] = {
     "house": house,
     "draws": draws,
     "adaptive": adapting,
     "away": away,
+    "cost": cost,
     "kalman": kalman,
 }
 

@@ -87,9 +87,17 @@ def _dates(axis: Any, lines: Sequence[dict[str, Any]], crossing: datetime | None
     low, middle, high = ([_ahead(s, key) for s in forecasts] for key in ("low", "best_before", "high"))
     ceiling = max([v for v in (*low, *middle, *high) if not math.isnan(v)], default=1.0)
     upper = [ceiling if math.isnan(v) else v for v in high]
-    axis.fill_between(times, low, upper, alpha=0.2, color="tab:orange", lw=0, label="90% interval (open above)")
-    axis.plot(times, middle, color="tab:orange", lw=1.8, label="best before, median")
-    axis.plot(times, low, color="tab:orange", lw=1.0, ls="--", label="good until, 90% sure")
+    axis.fill_between(
+        times,
+        low,
+        upper,
+        alpha=0.2,
+        color="tab:orange",
+        lw=0,
+        label="from 90% bound to 90% interval's end (open above)",
+    )
+    axis.plot(times, low, color="tab:orange", lw=1.8, label="good for at least, 90% sure")
+    axis.plot(times, middle, color="tab:orange", lw=1.0, ls="--", label="best before, median")
     if crossing is not None:
         left = [max((crossing - t).total_seconds() / 86400, 0.0) for t in times if t is not None]
         axis.plot(times, left, color="black", lw=1.2, ls="--", label="truth: days until the crossing")

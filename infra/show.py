@@ -80,13 +80,18 @@ def interval(quality: dict[str, Any]) -> str:
 
 
 def best_before(forecast: dict[str, Any]) -> str:
-    """The best-before date: the lower bound first, because that is what one can rely on."""
+    """The lower bound first, because that is what one can rely on, then the best-before date.
+
+    >>> best_before({"low": "2026-03-01T00:00:00Z", "best_before": "2026-04-01T00:00:00Z"})
+    'good for at least until 2026-03-01 00:00 (90%), best before 2026-04-01 00:00'
+    """
     if forecast.get("reason"):
         return f"unknown: {forecast['reason']}"
     low, middle = forecast.get("low"), forecast.get("best_before")
-    if middle is None:
-        return f"beyond the horizon; good until {day(low)} with 90%" if low else "beyond the horizon"
-    return f"{day(middle)}, good until {day(low)} with 90%" if low else f"{day(middle)}, possibly now"
+    if not low:
+        return "good for at least the whole horizon (90%)"
+    date = day(middle) if middle else "beyond the horizon"
+    return f"good for at least until {day(low)} (90%), best before {date}"
 
 
 def status(bodies: Sequence[dict[str, Any]]) -> Shown:
@@ -99,7 +104,7 @@ def status(bodies: Sequence[dict[str, Any]]) -> Shown:
         "n",
         "quality, 90% interval",
         "basis",
-        "best before",
+        "good for at least, best before",
         "open mismatches",
         "asked for",
     )
@@ -151,7 +156,17 @@ def events(found: Sequence[Any]) -> Shown:
 
 def triggers(found: Sequence[Any], ended: Mapping[str, dict[str, Any]]) -> Shown:
     """One row per trigger; `ended` says, by trigger id, what became of those that are not open any more."""
-    names = ("created", "model", "version", "action", "severity", "retrain by", "best before", "state", "trigger id")
+    names = (
+        "created",
+        "model",
+        "version",
+        "action",
+        "severity",
+        "retrain by",
+        "good for at least, best before",
+        "state",
+        "trigger id",
+    )
     table, bodies = _table(*names), []
     for event in found:
         body = event.body

@@ -23,7 +23,7 @@ from models.decision import decision
 from models.drift import ESTIMATORS, DriftEstimator, DriftState
 from models.evidence import Evidence, readings, remember
 from models.forecast import Passage, current_quality, filter_quality
-from models.forecast_history import History, again, followed, noted
+from models.forecast_history import History, again, due, followed, noted
 from models.inspection import Inspection
 from models.kernel_streams import kernel_streams, remember_usual, support_fields
 from models.lifecycle import Life, lifecycle_fields, turn
@@ -274,10 +274,12 @@ def _forecast(
         return estimate, Passage(threshold=0.0, reason=without_threshold(reference)), {}
     seed = zlib.crc32("\x00".join((*subject, str(start))).encode())
     found = forecast(state.outlook, known, reference, state.history.calibration, filtered, seed)
-    if not subject.segment and found.features:
+    if not subject.segment and found.made_by is not None:
         window = start // reference.window_us
-        state.history = followed(state.history, window, estimate, reference.threshold)
-        state.history = noted(state.history, window, found.passage, found.features)
+        if known[-1].n:  # whoever serves nobody is not watched
+            state.history = followed(state.history, window, estimate, reference.threshold)
+        if due(state.history, window, found.passage):
+            state.history = noted(state.history, window, found.passage, found.made_by.features)
     return estimate, found.passage, told(found, reference, state.history.series)
 
 

@@ -107,7 +107,9 @@ class Streams:
         sums = self._sums
         weight = np.maximum(sums[:, 2, 0], 1e-12)
         level = sums[:, 2, 3] / weight
-        error = np.where(labels > 0, self.binomial(values, labels), np.where(given > 0, given, 1.0))
+        error = np.where(given > 0, given, 1.0)
+        if (labels > 0).any():
+            error = np.where(labels > 0, self.binomial(values, labels), error)
         self._misfit(gap - level, np.sqrt(error**2 + sums[:, 2, 5] / weight**2), ok)
         self._scalars[:, 14] = np.where(ok, error, self.error)
         self._age_sums()

@@ -82,13 +82,16 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     bound_held: bool | None
 
 
-def noted(history: History, window: int, passage: Passage, features: tuple[float, ...]) -> History:
-    """Keep the forecast made after `window`, if one is due and the quality still holds."""
+def due(history: History, window: int, passage: Passage) -> bool:
+    """Whether the forecast made after `window` is one to keep: now and then, while the quality still holds."""
     told = passage.reason is None and passage.horizon == HORIZON
     if not told or history.below_since is not None or history.crossed is not None:
-        return history
-    if history.made and window - history.made[-1].window < history.every:
-        return history
+        return False
+    return not history.made or window - history.made[-1].window >= history.every
+
+
+def noted(history: History, window: int, passage: Passage, features: tuple[float, ...]) -> History:
+    """Keep the forecast made after `window` of these features."""
     made = Made(
         window=window, features=np.asarray(features, "<f4").tobytes(), low=_windows(passage.low),
         high=_windows(passage.high), good_for=_windows(passage.good_for), median=_windows(passage.median),

@@ -35,6 +35,8 @@ MINIMUM = 20  # assessed windows before anything is forecast: fewer were never t
 LONGEST_SILENCE = 30  # windows without a reading, a little more than the longest outage trained on
 AVERAGED = 10  # windows that the level averages over: 1 / (1 - .9)
 FORGOTTEN = 400  # windows without a reading after which nothing is left to age
+LATEST = 12  # windows that labels may be late; what comes without them until then waits for them
+TRUSTED = 0.5  # share of the audits' error below which a label-free reading counts beside them
 LEAST_ERROR = 1e-4
 NOT_ALREADY = 0.005  # probability of "already below" that is not worth mentioning
 
@@ -48,6 +50,8 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     silent: int = 0
     bias: float = 0.0
     bias_variance: float = -1.0
+    unaudited: int = -1  # windows since the last audit; -1: none so far
+    audit_error: float = 0.0  # standard error of the last audit
     stream: list[float] = []
     version: int = VERSION
 
@@ -106,16 +110,19 @@ class Forecaster:
         if audit is not None and free is not None:
             gain = variance / (variance + audit_error**2 + free_error**2)
             bias, variance = bias + gain * (free - audit - bias), variance * (1 - gain)
-        value, error = _weighted(
-            (audit, audit_error),
-            (None if free is None else free - bias, math.hypot(free_error, math.sqrt(AVERAGED * max(variance, 0.0)))),
-        )
+        free_error = math.hypot(free_error, math.sqrt(AVERAGED * max(variance, 0.0)))
+        unaudited = 0 if audit is not None else kept.unaudited + passed if kept.unaudited >= 0 else -1
+        labelled = audit_error if audit is not None else kept.audit_error
+        if 0 <= unaudited <= LATEST and free_error > TRUSTED * labelled:
+            free = None
+        value, error = _weighted((audit, audit_error), (None if free is None else free - bias, free_error))
         season = kept.season[reading.window % len(kept.season)] if kept.season else 0.0
         self._streams.update(value - season, errors=error)
         silent = 0 if math.isfinite(value) else kept.silent + passed
         self._kept = msgspec.structs.replace(
-            kept, window=reading.window, silent=silent, bias=bias, bias_variance=variance
-        )
+            kept, window=reading.window, silent=silent, bias=bias, bias_variance=variance, unaudited=unaudited,
+            audit_error=labelled,
+        )  # fmt: skip
 
     def passage(
         self,

@@ -18,6 +18,7 @@ Ints = NDArray[np.int64]
 
 NO_CORRECTION = (-3.0, 1.0, 0.0, 0.0, 0.0, 0.0)
 RIDGE = 20.0
+LIMIT = 40.0  # of logits: beyond it a hazard is 0 or 1 in double precision
 STEPS = 12  # of Newton's method; it has converged long before
 
 
@@ -47,7 +48,7 @@ def refit(cumulative: Floats, features: NDArray[np.float32], times: Ints, follow
     rows, start = covariates[at_risk], np.array(NO_CORRECTION)
     theta = start.copy()
     for _ in range(STEPS):
-        mean = 1 / (1 + np.exp(-rows @ theta))
+        mean = 1 / (1 + np.exp(-np.clip(rows @ theta, -LIMIT, LIMIT)))
         curvature = (rows.T * (mean * (1 - mean))) @ rows + RIDGE * np.eye(len(theta))
         theta = theta + np.linalg.solve(curvature, rows.T @ (event - mean) - RIDGE * (theta - start))
     return theta
@@ -60,7 +61,8 @@ def law(
 
     Live laws keep the chance that the level is below already. Without `live` they are given that it still holds.
     """
-    hazard = 1 / (1 + np.exp(-(design(cumulative, features) @ np.asarray(theta))))
+    logit = np.clip(design(cumulative, features) @ np.asarray(theta), -LIMIT, LIMIT)
+    hazard = 1 / (1 + np.exp(-logit))
     survival = np.cumprod(np.concatenate([np.ones((len(hazard), 1)), 1 - hazard], axis=1), axis=1)
     ahead = every_window(1 - survival)
     already = cumulative[:, :1]

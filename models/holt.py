@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 LEVEL, SLOPE = 0.2, 0.05  # smoothing
 PATHS, RESIDUALS = 1000, 60
 MINIMUM = 20  # assessed windows
-STRETCH, BOUND_STRETCH = 1.97, 1.4  # of log T, for 90% plus one standard error on the house series
+STRETCH, BOUND_STRETCH = 0.89, 0.89  # of log T, for 90% plus one standard error on the house series
 
 
 def holt_times(values: Floats, threshold: float, seed: int) -> NDArray[np.int64]:

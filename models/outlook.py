@@ -51,12 +51,12 @@ class Outlook(msgspec.Struct, kw_only=True):
 
 
 class Forecast(NamedTuple):
-    """A forecast, the words that go with it, and what it was made of (empty for the baselines)."""
+    """A forecast, the words that go with it, and who made it (None: a baseline)."""
 
     passage: Passage
     levels: str
     season: str | None = None
-    features: tuple[float, ...] = ()
+    made_by: Forecaster | None = None
 
 
 def forecast(
@@ -73,6 +73,8 @@ def forecast(
     """
     assert reference.threshold is not None  # noqa: S101 -- the caller has one
     lead = reference.lead_time_us / reference.window_us
+    if reference.forecaster != "amortised":  # a later change of mind starts from the ring
+        outlook.oldest = outlook.settled = outlook.revised = None
     if reference.forecaster == "kalman":
         return Forecast(first_passage(filtered, reference.threshold, lead=lead, seed=seed), BASELINE)
     if reference.forecaster == "holt":
@@ -80,7 +82,7 @@ def forecast(
         return Forecast(found, BASELINE)
     newest = _newest(outlook, ring, reference)
     told = newest.passage(lead=lead, calibration=calibration)
-    return Forecast(told, calibration.word, _season_word(outlook, reference), newest.features)
+    return Forecast(told, calibration.word, _season_word(outlook, reference), newest)
 
 
 def told(found: Forecast, reference: Reference, resolved: int) -> dict[str, Any]:
@@ -104,7 +106,7 @@ def _newest(outlook: Outlook, ring: Sequence[Evidence], reference: Reference) ->
     period = season_windows(reference)
     window = last // reference.window_us
     known = outlook.oldest.memory if outlook.oldest is not None else None
-    season = known.season if known is not None else ()
+    season = known.season if known is not None and period else ()
     if period and (window % period == 0 or not season):
         season = learnt_season(readings(ring, reference), period) or ()
     same = known is not None and (known.threshold, known.season) == (reference.threshold, season)
@@ -112,6 +114,7 @@ def _newest(outlook: Outlook, ring: Sequence[Evidence], reference: Reference) ->
         outlook.length = reference.window_us
         fresh = Checkpoint(memory=_fresh(reference, season))
         outlook.oldest = outlook.settled = fresh
+        outlook.revised = None
     _settle(outlook, ring, reference)
     assert outlook.settled is not None  # noqa: S101 -- set above
     young = [e for e in ring if e.start > outlook.settled.until]

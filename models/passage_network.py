@@ -23,7 +23,7 @@ HORIZON = 120
 EDGES = np.r_[0:8, 8:20:2, 20:32:3, 32:60:4, 60:121:5]
 CLASSES = len(EDGES) + 1
 WEIGHTS = Path(__file__).parent / "data" / "forecaster.npz"
-DIGEST = "412d996580cacbf428c057c72a23f762e229c1aee66387859c66033a27776742"
+DIGEST = "d9b2aced59af8c209ea524b83914a1013ca97375d7cc717fcfe7d0b30e24a6da"
 
 
 class Network(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 import re
 import types
 from pathlib import Path
-from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import pytest
@@ -67,6 +67,8 @@ def _told(hint: Any) -> str:
         told = _told(inner[0])
     elif told is None and origin in (types.UnionType, Union):
         told = " or ".join(_told(part) for part in inner if part is not type(None))
+    elif told is None and origin is Literal:
+        told = " or ".join(f"`{value}`" for value in inner).replace(" or ", ", ", len(inner) - 2)
     elif told is None and origin in (list, dict):
         told = f"{'list' if origin is list else 'object'} of {_told(inner[-1])}"
     elif told is None and isinstance(hint, type) and issubclass(hint, msgspec.Struct):

@@ -76,7 +76,7 @@ class Board:
         last = self._status[-1]
         return (
             f"  day {len(self._status):3d}  quality {show.interval(last['quality'])}  "
-            f"truth {self._truth[len(self._status) - 1]:.3f}  best before {show.best_before(last['forecast'])}  "
+            f"truth {self._truth[len(self._status) - 1]:.3f}  {show.best_before(last['forecast'])}  "
             f"open mismatches {len(last['open_mismatches'])}  triggers {len(self._triggers)}"
         )
 
@@ -104,6 +104,7 @@ class Board:
         table.add_row("quality", f"{show.interval(last['quality'])} from {last['quality']['basis']}  {self._sparks()}")
         table.add_row("truth", f"{self._truth[number]:.3f}, hidden from the pipeline; threshold {self._threshold}")
         table.add_row("best before", show.best_before(last["forecast"]))
+        table.add_row("", Text(last["forecast"].get("levels") or "", style="dim"))
         probability = last["forecast"].get("probability_within_lead_time")
         told = "unknown" if probability is None else f"{probability:.0%}"
         table.add_row("below within lead time", told)
@@ -147,6 +148,7 @@ def closing(
         "true crossing", _date(crossing) + f" (accuracy below {threshold})" if crossing is not None else "never"
     )
     table.add_row("first trigger", *_first(triggers, crossing))
+    table.add_row("forecast's 90% bound", _bound(status, crossing))
     table.add_row("calendar, every 30 days", _calendar(crossing, scenario.days))
     table.add_row("estimate's 90% interval", _coverage(scenario, status))
     console.print(table)
@@ -204,11 +206,23 @@ def _coverage(scenario: Scenario, status: Sequence[dict[str, Any]]) -> str:
     return f"held the truth on {inside} of {len(known)} days; mean error {100 * error:.1f} points"
 
 
+def _bound(status: Sequence[dict[str, Any]], crossing: float | None) -> str:
+    """How often the model was still good on the date until which it was promised to be."""
+    if crossing is None:
+        return "the model was good all the time"
+    forecasts = [s["forecast"] for i, s in enumerate(status) if i < crossing]
+    told = [f["low"] for f in forecasts if not f["reason"]]
+    held = sum(low is not None and _number(low) <= crossing + 1 for low in told)
+    silent = len(forecasts) - len(told)
+    return f"'good for at least' held on {held} of {len(told)} days before the crossing, {silent} more say why not"
+
+
 def _where(out: Path, plots: Sequence[Path]) -> list[str]:
     return [
         *(f"{plot}  (quality with its interval, best-before date, trigger)" for plot in plots),
         f"{out}/status.jsonl, {out}/mismatches.jsonl, {out}/retrain-triggers.jsonl  (what the topics carried)",
         f"bestbefore replay {out}/recording --descriptors examples/digits/descriptors --out {out}/replay"
         "  (the same lines again)",
+        "python -m benchmarks.demo_seeds  (coverage and warning over 100 other decays, beside three baselines)",
         "bestbefore up; bestbefore register DIR; bestbefore worker  (your own models)",
     ]
