@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from streams.asking import ask, ask_of_events, ask_of_frame
 from streams.batches import Stamped, event_batch, frame_batch, kept_of_events, kept_of_frame
 from streams.errors import Invalid
 from streams.frames import Decoded, decode_frame, frame_bytes
@@ -35,7 +36,9 @@ class Ingest(Intake):
         await self._add(lane)
         if record.rejected is not None:
             self._bury_rows(lane, message, record)
-        kept = kept_of_frame(record, self.runtime.settings.keep_rate, self.runtime.registry.temperature)
+        rate, registry = self.runtime.settings.keep_rate, self.runtime.registry
+        ask_of_frame(record, rate, registry.get)
+        kept = ask(kept_of_frame(record, rate, registry.temperature), rate, registry.get)
         batch = frame_batch(record, message.offset, received, self.runtime.registry.describes)
         await lane.add(batch, kept)
 
@@ -47,8 +50,10 @@ class Ingest(Intake):
     async def _add(self, lane: Lane) -> None:
         waiting = lane.unqueue()
         if waiting:
-            batch = event_batch(waiting, self.runtime.registry.describes)
-            kept = kept_of_events(waiting, self.runtime.settings.keep_rate, self.runtime.registry.temperature)
+            rate, registry = self.runtime.settings.keep_rate, self.runtime.registry
+            asked = ask_of_events([s.event for s in waiting], rate, registry.get)
+            batch = event_batch(waiting, registry.describes, asked)
+            kept = ask(kept_of_events(waiting, rate, registry.temperature), rate, registry.get)
             await lane.add(batch, kept)
 
     def _bury_rows(self, lane: Lane, message: Any, record: Decoded) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from bestbefore_client.sampling import u64
 
 from models.columns import Subject
+from streams.asking import asked_with
 from streams.batches import Labelled, Stamped, outcome_batch, threshold
 from streams.errors import BadRecord
 from streams.intake import Intake
@@ -19,6 +20,7 @@ from streams.topics import INFERENCE, LABELS
 
 MAX_WAITING = 500
 VALUE_TOLERANCE = 1e-9
+GROUND_TRUTH = "ground-truth"
 STORED_AFTER = 2.0  # seconds within which predictions that were read are in the store: lanes settle once a second
 SKEW_US, AGE_US = 300_000_000, 400 * 86_400_000_000  # credible times around the broker's stamp, unless settings say so
 
@@ -64,7 +66,7 @@ class Label(Intake):
             for stamped in firsts:
                 label = stamped.event[0]
                 matches = [p for p in found.get(label.inference_id, []) if about(label, p)]
-                joined += [labelled(stamped, p, skew, age) for p in matches]
+                joined += [labelled(stamped, p, skew, age, asking=self._asks(p)) for p in matches]
                 if not matches and self._sampled(label.inference_id):
                     unmatched.append(stamped)
             await self._bury(lane, unmatched)
@@ -132,6 +134,10 @@ class Label(Intake):
 
         return still
 
+    def _asks(self, prediction: Prediction) -> bool:
+        reference = self.runtime.registry.get(prediction.model, prediction.version)
+        return reference.labels.plan is not None
+
     def _sampled(self, inference_id: str) -> bool:
         rate = self.runtime.settings.keep_rate
         return rate > 0 and u64(inference_id) <= int(threshold(rate))
@@ -160,8 +166,13 @@ def about(label: LabelEvent, prediction: Prediction) -> bool:
     return label.model in (None, prediction.model) and label.version in (None, prediction.version)
 
 
-def labelled(stamped: Stamped, prediction: Prediction, skew_us: int = SKEW_US, age_us: int = AGE_US) -> Labelled:
+def labelled(
+    stamped: Stamped, prediction: Prediction, skew_us: int = SKEW_US, age_us: int = AGE_US, *, asking: bool = False
+) -> Labelled:
     """A label joined with one prediction, in whose window it counts, whatever the labeller's clock says.
+
+    Its propensity is its own, else that of the request it answers. Where labels are asked for (`asking`), one without
+    either was given for a reason nobody knows: it is evidence, as feedback is, and never averaged with audits.
 
     A prediction's time is absurd when it lies more than `skew_us` ahead of the broker's stamp of the label, or more
     than `age_us` before it; the stamp stands in for it then.
@@ -169,6 +180,8 @@ def labelled(stamped: Stamped, prediction: Prediction, skew_us: int = SKEW_US, a
     label, _ = stamped.event
     credible = -age_us <= prediction.time_us - stamped.received <= skew_us
     confidence = prediction.confidence
+    asked = asked_with(prediction) if label.source == GROUND_TRUTH else None
+    unknown = asking and asked is None and label.propensity is None
     return Labelled(
         subject=Subject(prediction.model, prediction.version, prediction.segment),
         offset=stamped.offset,
@@ -178,10 +191,12 @@ def labelled(stamped: Stamped, prediction: Prediction, skew_us: int = SKEW_US, a
         correct=_correct(label, prediction),
         truth=label.label,
         confidence=math.nan if confidence is None else confidence,
-        propensity=label.propensity,
-        feedback=label.source != "ground-truth",
+        propensity=label.propensity or asked or 1.0,
+        feedback=label.source != GROUND_TRUTH or unknown,
         predicted=prediction.label,
-        kept=prediction.propensity or 1.0,
+        # What labels are asked for is kept for certain; the request has the probability of both.
+        kept=1.0 if asked is not None else prediction.propensity or 1.0,
+        asked=asked is not None,
     )
 
 

@@ -174,8 +174,9 @@ def replay(ctx: click.Context, events: tuple[Path, ...], folders: tuple[Path, ..
     result = run(events, folders, out, settings_of(ctx), progress=show.Progress("replaying"))
     click.echo(
         f"{result.events} events, {result.labels} labels, {result.inputs} inputs -> {result.status} status lines, "
-        f"{result.mismatches} mismatch lines, {result.triggers} retrain triggers, "
-        f"{result.lifecycle} lifecycle lines in {out}"
+        f"{result.mismatches} mismatch lines, {result.triggers} retrain triggers, {result.lifecycle} lifecycle lines"
+        + (f", {result.requests} label requests" if result.requests else "")
+        + f" in {out}"
     )
 
 

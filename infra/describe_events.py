@@ -132,7 +132,7 @@ def _truths(recording: Recording, columns: Observations, ids: pa.Array, notes: l
         return None
     where = np.array([row for row, _ in joined], dtype=np.intp)
     labels: list[Any] = [label for _, label in joined]
-    weight = 1.0 / np.array([label.propensity for label in labels])
+    weight = 1.0 / np.array([label.propensity or 1.0 for label in labels])
     return Truths(
         rows=where,
         truth=texts_of([label.label for label in labels]),

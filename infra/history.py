@@ -209,10 +209,10 @@ def _series_history(table: pa.Table, wanted: Wanted, name: str) -> History:
     if pa.types.is_string(table.column("window").type) or pa.types.is_temporal(table.column("window").type):
         times = _times(table, msgspec.structs.replace(wanted, time="window"), name)
     numbers, window_us = _numbers(table, times, wanted, name)
-    accuracy = np.array(table.column("accuracy").to_pylist(), dtype=float)
+    accuracy = _floats(table, "accuracy", name)
     if np.nanmin(accuracy, initial=1.0) < 0 or np.nanmax(accuracy, initial=0.0) > 1:
         raise HistoryError(f"{name}: accuracy must lie between 0 and 1; divide percentages by 100")
-    count = np.array(table.column("n").to_pylist(), dtype=float) if "n" in names else np.full(len(accuracy), 100.0)
+    count = _floats(table, "n", name) if "n" in names else np.full(len(accuracy), 100.0)
     version = table.column("version").to_pylist() if "version" in names else ["1"] * len(accuracy)
     rows = [
         (str(v), int(w), float(a), float(n))
@@ -223,12 +223,22 @@ def _series_history(table: pa.Table, wanted: Wanted, name: str) -> History:
     return History(worlds, window_us, None, assumed)
 
 
+def _floats(table: pa.Table, column: str, name: str) -> NDArray[np.float64]:
+    """A column of numbers; nothing is not a number."""
+    try:
+        return np.array([math.nan if v is None else float(v) for v in table.column(column).to_pylist()])
+    except (TypeError, ValueError) as error:
+        raise HistoryError(f"{name}: column `{column}` must hold numbers: {error}") from None
+
+
 def _numbers(
     table: pa.Table, times: NDArray[np.int64] | None, wanted: Wanted, name: str
 ) -> tuple[NDArray[np.int64], int | None]:
     if times is None:
-        numbers = np.array(table.column("window").to_pylist(), dtype=np.int64)
-        return numbers, _duration("--window", wanted.window) if wanted.window else wanted.window_us
+        numbers = _floats(table, "window", name)
+        if not np.isfinite(numbers).all() or (numbers != np.floor(numbers)).any():
+            raise HistoryError(f"{name}: column `window` must hold whole numbers, or the times at which windows start")
+        return numbers.astype(np.int64), _duration("--window", wanted.window) if wanted.window else wanted.window_us
     steps = np.diff(np.unique(times))
     if not len(steps):
         raise HistoryError(f"{name}: one window only; at least {FEWEST} are needed")

@@ -5,7 +5,7 @@ read in order. So windows close as they do live when nobody is late.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ from models.notes import Note
 from models.profile import Profile
 from models.reference import ModelFile, Reference
 from models.window_book import Batch, Clock, WindowBook
+from streams.asking import Request, ask, ask_of_events, ask_of_frame, request_of
 from streams.batches import (
     Labelled,
     Stamped,
@@ -67,6 +68,7 @@ class Result(NamedTuple):
     mismatches: int
     triggers: int
     lifecycle: int = 0
+    requests: int = 0
 
 
 class Step(NamedTuple):
@@ -112,6 +114,7 @@ def replay(
         lines["mismatch"],
         lines["trigger"],
         lines["lifecycle"],
+        write_requests(engine.requests.values(), out),
     )
 
 
@@ -125,6 +128,16 @@ def write_notes(notes: Sequence[Note | Event], out: Path) -> dict[str, int]:
     for file in files.values():
         file.close()
     return counts
+
+
+def write_requests(requests: Iterable[Request], out: Path) -> int:
+    """Write the labels that were asked for, where any were; returns how many there are."""
+    lines = [
+        msgspec.json.encode(r) + b"\n" for r in sorted(requests, key=lambda r: (r.time, r.inference_id, r.version))
+    ]
+    if lines:
+        (out / "label-requests.jsonl").write_bytes(b"".join(lines))
+    return len(lines)
 
 
 def _steps(recording: Recording, window_us: int) -> Iterator[Step]:
@@ -181,6 +194,7 @@ class Engine:
         self._offset = 0
         self._window = -END
         self.notes: list[Note] = []
+        self.requests: dict[tuple[str, str, str], Request] = {}  # by model, version and inference
 
     def take(self, step: Step) -> None:
         """Take in one step; windows that ended before it are closed first."""
@@ -224,17 +238,24 @@ class Engine:
 
     def _frame(self, batch: pa.RecordBatch) -> None:
         decoded = decode_batch(batch, self._offset)
-        self._keep(kept_of_frame(decoded, self._settings.keep_rate, self._registry.temperature))
+        rate, registry = self._settings.keep_rate, self._registry
+        ask_of_frame(decoded, rate, registry.get)
+        self._keep(ask(kept_of_frame(decoded, rate, registry.temperature), rate, registry.get))
         newest = int(decoded.rows.time.max()) if len(decoded.rows) else 0
         self._add(INFERENCE, frame_batch(decoded, self._offset, newest, self._registry.describes))
 
     def _event(self, event: Any) -> None:
         stamped = [Stamped(self._offset, time_us(event.time), event)]
-        self._keep(kept_of_events(stamped, self._settings.keep_rate, self._registry.temperature))
-        self._add(INFERENCE, event_batch(stamped, self._registry.describes))
+        rate, registry = self._settings.keep_rate, self._registry
+        asked = ask_of_events([event], rate, registry.get)
+        self._keep(ask(kept_of_events(stamped, rate, registry.temperature), rate, registry.get))
+        self._add(INFERENCE, event_batch(stamped, registry.describes, asked))
 
     def _keep(self, kept: Sequence[Prediction]) -> None:
         for row in kept:
+            request = request_of(row, self._registry.get(row.model, row.version))
+            if request is not None:
+                self.requests.setdefault((row.model, row.version, row.inference_id), request)
             if row.inference_id in self._wanted:
                 self._predictions.setdefault(row.inference_id, []).append(row)
 
@@ -248,7 +269,8 @@ class Engine:
         self._labels_seen.add((label.inference_id, label.source))
         stamped = Stamped(self._offset, time_us(label.time), (label, None))
         known = self._predictions.get(label.inference_id, []) if first else []
-        return [labelled(stamped, p) for p in known if about(label, p)]
+        asks = [self._registry.get(p.model, p.version).labels.plan is not None for p in known]
+        return [labelled(stamped, p, asking=asking) for p, asking in zip(known, asks, strict=True) if about(label, p)]
 
     def _embed(self) -> None:
         samples, self._samples = self._samples, []

@@ -1,5 +1,6 @@
 """Retrain stand-in models on a table of past traffic: what every model would have answered, for a backtest."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -78,17 +79,20 @@ def table_world(
     *,
     make: Callable[[], Any] = gradient_boosting,
     memory: int = 2000,
+    stride: int = 1,
 ) -> World:
     """A world in which a model for window i is trained on the last `memory` rows before it.
 
     `edges[i]` is the first row of window i and `edges[-1]` the number of rows. The first model needs `memory` rows, or
-    a quarter of the history if that is less.
+    a quarter of the history if that is less. With a `stride` only every so many windows have a model of their own;
+    those between share it, as where training data are cut at fixed times.
     """
     bounds = np.asarray(edges)
     enough = min(memory, int(bounds[-1]) // 4)
     first = int(np.searchsorted(bounds, enough))
 
-    def answers(trained: int) -> list[Bits]:
+    @functools.cache
+    def cut(trained: int) -> list[Bits]:
         end = int(bounds[trained])
         rows = slice(max(end - memory, 0), end)
         if len(np.unique(truth[rows])) < 2:
@@ -99,4 +103,9 @@ def table_world(
             wrong = np.asarray(model.predict(features[end:]) != truth[end:])
         return [wrong[a - end : b - end] for a, b in zip(bounds[trained:-1], bounds[trained + 1 :], strict=True)]
 
-    return World(len(bounds) - 1, answers, first=max(first, 1))
+    def answers(trained: int) -> list[Bits]:
+        own = trained - (trained - first) % stride
+        return cut(own)[trained - own :]
+
+    first = max(first, 1)
+    return World(len(bounds) - 1, answers, first=first)

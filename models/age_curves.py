@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from models.backtest import SMOOTHED, Bits, World
+from models.backtest import Bits, World, near
 
 Floats = NDArray[np.float64]
 LENGTHS = 3  # the history to tune on, and twice its length to compete on
@@ -69,7 +69,6 @@ def _curve(readings: Sequence[Reading]) -> Floats:
     for r in known:
         right[r.age] += r.n * r.quality
         count[r.age] += r.n
-    kernel = np.ones(2 * SMOOTHED + 1)
-    near = [np.convolve(v, kernel)[SMOOTHED : SMOOTHED + len(right)] for v in (right, count)]
-    ages = np.arange(len(right))
-    return np.interp(ages, ages[near[1] > 0], near[0][near[1] > 0] / near[1][near[1] > 0])
+    right, count, ages = near(right), near(count), np.arange(len(right))
+    seen = count > 0
+    return np.interp(ages, ages[seen], right[seen] / count[seen])

@@ -14,6 +14,9 @@ from typing import Any
 import msgspec
 
 from models.assembly import Assembly, Tick
+from models.audit_lines import audited_fields, label_fields
+from models.audited_quality import AuditedQuality
+from models.audits import mark
 from models.checks.catalogue import fleet, live, worst
 from models.checks.observed import Memory, Observed
 from models.checks.quality_and_time_to_threshold import without_threshold
@@ -72,6 +75,7 @@ class Saved(msgspec.Struct):
     outlook: Outlook | None = None
     history: History = History()
     usual: UsualState | None = None
+    audited: AuditedQuality | None = None
 
 
 @dataclass(slots=True)
@@ -91,6 +95,7 @@ class State:
     outlook: Outlook = field(default_factory=Outlook)
     history: History = field(default_factory=History)
     usual: Usual = field(default_factory=Usual)
+    audited: AuditedQuality = field(default_factory=AuditedQuality)
 
     def encode(self) -> bytes:
         """The state as msgpack, without pickle."""
@@ -109,6 +114,7 @@ class State:
             life=self.life,
             outlook=self.outlook,
             history=self.history,
+            audited=self.audited,
         )
         return msgspec.msgpack.encode(saved)
 
@@ -132,6 +138,7 @@ class State:
             life=saved.life or Life(),
             outlook=saved.outlook or Outlook(),
             history=saved.history,
+            audited=saved.audited or AuditedQuality(),
         )
 
     def renew(self) -> None:
@@ -170,7 +177,7 @@ def assess(
     for tick in state.assembly.complete(silence=missed):
         for start, profile in tick.revisions:
             if state.concerns(start):
-                remember(state.ring, start, profile)
+                remember(state.ring, start, profile, (tick.start - start) // reference.window_us)
                 state.outlook.touched(start)
         if tick.profile is None:
             continue
@@ -210,12 +217,20 @@ def _window(
     assert tick.profile is not None  # noqa: S101 -- for the type checker
     end = tick.start + reference.window_us
     evidence = remember(state.ring, tick.start, tick.profile)
+    known = [e for e in state.ring if e.start <= tick.start]
+    mark(known, reference)
+    if reference.registered and not subject.segment:
+        state.audited.follow(known, reference, subject)
+    else:
+        for window in known:
+            window.cells, window.asked_cells = {}, {}
     estimate, passage, words = _forecast(state, subject, reference, tick.start)
     block = _joined(state, reference, tick)
     seen = Observed(
         reference=reference, subject=subject, window=tick.profile, block=block, start_us=tick.start, end_us=end,
         block_start_us=state.block_start, estimate=estimate, inspection=inspection, ring=state.ring,
         memory=state.memory, passage=passage, causes=causes_of(state.open), labels=_labels(tick), usual=state.usual,
+        audited=state.audited,
     )  # fmt: skip
     verdicts = live(seen)
     _follow(state, verdicts, block, reference)
@@ -357,6 +372,8 @@ def _status(
             "label_free": _reading(own_free) | {"by": evidence.read_by(reference)}, "audited": _reading(own_audit),
             "labels": sum(e.audits for e in state.ring),
         },
+        "quality_audited": audited_fields(state.audited),
+        "labels": label_fields([e for e in state.ring if e.start <= start], reference),
         "duplicate_rate": rounded(evidence.duplicate_rate()),
         "forecast": forecast,
         "verdicts": worst(verdicts),

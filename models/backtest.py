@@ -39,6 +39,15 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     window_days: float = 1.0
 
 
+def near(values: Floats) -> Floats:
+    """Sums over five windows around each; fewer at the ends.
+
+    >>> near(np.array([1.0, 1.0, 1.0, 4.0])).tolist()
+    [3.0, 7.0, 7.0, 6.0]
+    """
+    return np.convolve(values, np.ones(2 * SMOOTHED + 1))[SMOOTHED : SMOOTHED + len(values)]
+
+
 class Outcome(NamedTuple):
     """Labels of one window have arrived: which answers of the model that serves since window `since` were wrong."""
 
@@ -93,13 +102,12 @@ class World:
         """Wrong answers, and true quality, of one model in windows `trained` .. the end."""
         if trained not in self._errors:
             rows = [self.wrong(trained, window) for window in range(trained, self.windows)]
-            wrong, count = np.array([r.sum() for r in rows], float), np.array([len(r) for r in rows], float)
+            wrong = np.array([np.count_nonzero(r) for r in rows], float)
+            count = np.array([len(r) for r in rows], float)
             if self.truth is not None:
                 quality = np.array([self.truth(trained, window) for window in range(trained, self.windows)])
             else:
-                kernel = np.ones(2 * SMOOTHED + 1)
-                near = [np.convolve(v, kernel)[SMOOTHED : SMOOTHED + len(v)] for v in (wrong, count)]
-                quality = 1 - near[0] / np.maximum(near[1], 1)
+                quality = 1 - near(wrong) / np.maximum(near(count), 1)
             self._errors[trained] = wrong, quality
         return self._errors[trained]
 
@@ -109,6 +117,7 @@ class Past:
 
     def __init__(self, world: World, end: int) -> None:
         self._world, self.end, self.first = world, max(end, world.first), world.first
+        self._errors: list[tuple[int, int, float, int]] | None = None
 
     def wrong(self, trained: int, window: int) -> Bits:
         """As `World.wrong`, but never beyond `end`."""
@@ -127,8 +136,10 @@ class Past:
 
     def errors(self) -> list[tuple[int, int, float, int]]:
         """(trained, window, share of wrong answers, answers) of every model and window of the past."""
-        pairs = ((i, j, self.wrong(i, j)) for i in range(self.first, self.end) for j in range(i, self.end))
-        return [(i, j, float(bits.mean()), len(bits)) for i, j, bits in pairs if len(bits)]
+        if self._errors is None:
+            pairs = ((i, j, self.wrong(i, j)) for i in range(self.first, self.end) for j in range(i, self.end))
+            self._errors = [(i, j, np.count_nonzero(b) / len(b), len(b)) for i, j, b in pairs if len(b)]
+        return self._errors
 
 
 class Run(NamedTuple):
@@ -210,7 +221,8 @@ def figures(world: World, run: Run, setting: Setting) -> Figures:
 
 def costs_served(world: World, run: Run, setting: Setting) -> Floats:
     """Cost per window from `run.start` on; a retraining is paid for in the window in which it begins to serve."""
-    costs = np.array([window_costs(world, int(i), setting)[run.start + k - int(i)] for k, i in enumerate(run.served)])
+    each = {i: window_costs(world, i, setting) for i in set(run.served.tolist())}
+    costs = np.array([each[i][run.start + k - i] for k, i in enumerate(run.served.tolist())])
     np.add.at(costs, [serves - run.start for _, serves, _ in run.retrainings], setting.cost_retrain)
     return costs
 

@@ -3,90 +3,137 @@
 Every label that arrives is a reading of the audited quality of the version that serves. The forecaster tells
 P(below the threshold by the time a new model would be there), and `models.policy.decide` weighs it against the costs,
 with its confirmation, its cool-down and its one open incident, as it does in production. A version that has served for
-too short a time to be forecast by the amortised forecaster is forecast by the Kalman filter.
+too short a time for the amortised forecaster is forecast by the Kalman filter. Three things are added to production:
 
-A version can be forecast better by what is known of those before it: the ages at which the models of the first third
-fell below the threshold give a hazard by age. Both say something of the same event, so their odds are multiplied and
-the odds that the forecaster's own training gives to a version without evidence are divided out.
-
-Without a declared threshold there is one implied by the costs: the quality of a model at the age at which a schedule
-tuned on the first third would replace it.
+- The ages at which the models of the first third fell below the threshold give a hazard by age. It and the forecast
+  speak of the same event, so their odds are multiplied, and the odds that the forecaster's own training gives to a
+  version without evidence are divided out.
+- Nothing is asked before the loss of this version, projected to when a new one would serve, is worth `patience`
+  retrainings: rent until renting has cost as much as buying (Karlin et al. 1988, doi:10.1007/BF01762111). A new model
+  needs labels from after the change as well, which waiting brings. The first third tunes it.
+- Without a declared threshold there is one implied by the costs (`models.backtest_terms.implied_margin`).
 """
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Literal
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
-from models.backtest import SMOOTHED, Outcome, Past, Policy, Setting
-from models.backtest_policies import Never, fresh_error, tuned_period
+from models.backtest import Outcome, Past, Policy, Setting
+from models.backtest_policies import Never, costs_of, fresh_error
+from models.backtest_terms import TYPICAL_LIFE, Family, family_of, implied_margin, terms_for
 from models.forecast import Filtered, Passage, Reading, current_quality, filter_quality, first_passage
 from models.forecaster import Forecaster
-from models.policy import DAY_US, PolicyState, Terms, close, decide
+from models.policy import PolicyState, Terms, close, decide
 
 Kind = Literal["amortised", "kalman", "holt"]
-TYPICAL_LIFE = 124.0  # windows: 38% of the forecasts of the training protocol saw no crossing in 120 windows
-PRIOR_WINDOWS = 20.0  # windows at risk that the prior hazard of a family is worth
-HORIZON = 120
-Floats = NDArray[np.float64]
-
-
-class Family(msgspec.Struct, frozen=True):
-    """Hazard per window, by age, of falling below the threshold, of models like this one."""
-
-    hazard: tuple[float, ...] = ()
-
-    def within(self, age: int, ahead: int) -> float:
-        """P(below within `ahead` windows, given that it held until `age`)."""
-        last = len(self.hazard) - 1
-        held = math.prod(1 - self.hazard[min(a, last)] for a in range(age, age + ahead))
-        return 1 - held if self.hazard else 1 - math.exp(-ahead / TYPICAL_LIFE)
+ACCEPTED_ON = 4  # windows of a new version that say what it was accepted with, where nothing is declared
+PATIENCE = 2.0  # loss that is worth a retraining, in retrainings, where the first third does not tell
+PATIENCES = (4.0, 2.0, 1.0, 0.5, 0.0)
 
 
 class Ours(Never):
-    """The forecaster and the rule of production."""
+    """The forecaster and the rule of production.
 
-    def __init__(self, setting: Setting, terms: Terms, fresh: float, family: Family, kind: Kind = "amortised") -> None:
-        self._setting, self._terms, self._fresh, self._family, self._kind = setting, terms, fresh, family, kind
+    `margin` is the loss of quality, against what a version was accepted with, from which it is to be replaced; None
+    where the threshold was declared.
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        terms: Terms,
+        family: Family,
+        *,
+        fresh: float,
+        margin: float | None = None,
+        patience: float = PATIENCE,
+        kind: Kind = "amortised",
+    ) -> None:
+        self._setting, self._terms, self._family, self._kind = setting, terms, family, kind
+        self._patience = patience
+        self._fresh, self._margin = fresh, margin
         self._state = PolicyState()
+        self._readings: list[Reading] = []
+        self._forecaster: Forecaster | None = None
         self.renewed(0)
 
     def renewed(self, window: int) -> None:
         """Another version took over: its readings and its forecast begin anew, what was open is closed."""
-        self._since, self._state = window, close(self._state)
-        self._readings: list[Reading] = []
-        self._forecaster = Forecaster(self._terms.threshold, registered=self._fresh)
+        self._fresh = self._accepted()
+        self._since, self._state, self._readings = window, close(self._state), []
+        self._forecaster, self._read = None, 0
 
     def learnt(self, outcome: Outcome) -> None:
         """One reading of the serving version."""
         if outcome.since != self._since or not len(outcome.wrong):
             return
         right = 1 - float(outcome.wrong.mean())
-        reading = Reading(window=outcome.window, audit=right, audit_n=float(len(outcome.wrong)))
-        self._readings.append(reading)
-        self._forecaster.update(reading)
+        self._readings.append(Reading(window=outcome.window, audit=right, audit_n=float(len(outcome.wrong))))
+
+    def _accepted(self) -> float:
+        """What the serving version was accepted with: its first windows, half believed, half what others showed."""
+        first = [r.audit for r in self._readings[:ACCEPTED_ON] if r.audit is not None]
+        return (math.fsum(first) + ACCEPTED_ON * self._fresh) / (len(first) + ACCEPTED_ON)
+
+    def _terms_now(self) -> Terms:
+        """The terms, with the threshold that the margin gives where none is declared."""
+        if self._margin is None:
+            return self._terms
+        return msgspec.structs.replace(self._terms, threshold=self._accepted() - self._margin)
+
+    def _fed(self, threshold: float) -> Forecaster:
+        """The forecaster of this version, fed with what it has not read yet; another one for another threshold."""
+        if self._forecaster is None or self._forecaster.state.threshold != threshold:
+            self._forecaster, self._read = Forecaster(threshold, registered=self._accepted()), 0
+        for reading in self._readings[self._read :]:
+            self._forecaster.update(reading)
+        self._read = len(self._readings)
+        return self._forecaster
 
     def asks(self, window: int) -> bool:
-        """The decision of production at the end of this window."""
-        filtered = filter_quality(self._readings)
+        """The decision of production at the end of this window, once the loss is worth a retraining."""
+        if self._lost(window) < self._patience * self._setting.cost_retrain:
+            return False
+        filtered, terms = filter_quality(self._readings), self._terms_now()
         self._state, trigger = decide(
             self._state,
-            self._terms,
+            terms,
             subject=("backtest", str(self._since)),
-            now_us=(window + 1) * self._terms.window_us,
+            now_us=(window + 1) * terms.window_us,
             estimate=current_quality(filtered),
-            passage=self._passage(window, filtered),
+            passage=self._passage(window, filtered, terms.threshold),
         )
         return trigger is not None
 
-    def _passage(self, window: int, filtered: Filtered) -> Passage:
+    def _lost(self, window: int) -> float:
+        """What this version has cost beyond an accepted one, until a new one could serve: what is not seen yet is
+        taken to be like the last windows.
+        """
+        s, accepted = self._setting, self._accepted()
+        if not self._readings:
+            return 0.0
+        each = []
+        for r in self._readings:
+            quality = accepted if r.audit is None else r.audit
+            below = s.threshold is not None and quality < s.threshold
+            each.append(
+                s.cost_error * (accepted - quality) * r.audit_n + s.cost_degraded_per_day * s.window_days * below
+            )
+        total = 0.0
+        for loss in each:
+            total = max(total + loss, 0.0)
+        unseen = window + s.lead - self._readings[-1].window
+        return total + unseen * max(math.fsum(each[-ACCEPTED_ON:]) / len(each[-ACCEPTED_ON:]), 0.0)
+
+    def _passage(self, window: int, filtered: Filtered, threshold: float) -> Passage:
         """From the last window with labels to when a new model would be there; the family's ages weighed in."""
         seen = self._readings[-1].window if self._readings else self._since - 1
         ahead = window + 1 + self._setting.lead - seen
-        found = self._forecast(filtered, float(ahead))
+        found = self._forecast(filtered, threshold, float(ahead))
         if self._kind != "amortised":
             return found
         odds = _odds(self._family.within(max(seen + 1 - self._since, 0), ahead))
@@ -94,14 +141,15 @@ class Ours(Never):
             odds *= _odds(found.probability_within_lead) / _odds(1 - math.exp(-ahead / TYPICAL_LIFE))
         return msgspec.structs.replace(found, probability_within_lead=odds / (1 + odds))
 
-    def _forecast(self, filtered: Filtered, lead: float) -> Passage:
+    def _forecast(self, filtered: Filtered, threshold: float, lead: float) -> Passage:
         if self._kind == "holt":
-            return holt_passage(self._readings, self._terms.threshold, lead=lead)
+            return holt_passage(self._readings, threshold, lead=lead)
         if self._kind == "amortised":
-            found = self._forecaster.passage(lead=lead)
+            found = self._fed(threshold).passage(lead=lead)
             if found.reason is None:
                 return found
-        return first_passage(filtered, self._terms.threshold, lead=lead)
+        # Nothing beyond the lead time is asked for, so nothing beyond it is simulated.
+        return first_passage(filtered, threshold, lead=lead, horizon=max(math.ceil(lead), 1))
 
 
 def holt_passage(readings: list[Reading], threshold: float, *, lead: float, paths: int = 400) -> Passage:
@@ -120,68 +168,26 @@ def holt_passage(readings: list[Reading], threshold: float, *, lead: float, path
     return Passage(threshold=threshold, lead=lead, probability_within_lead=float(below.mean()))
 
 
-# -- what the first third tells ------------------------------------------------------------------------------
-
-
-def family_of(past: Past, threshold: float) -> Family:
-    """Hazard by age from the models of the past, their quality averaged over five windows each."""
-    curves: dict[int, list[tuple[float, int]]] = {}
-    for i, _, error, n in past.errors():
-        curves.setdefault(i, []).append((1 - error, n))
-    longest = max((len(c) for c in curves.values()), default=0)
-    at_risk, crossed = np.zeros(longest + 1), np.zeros(longest + 1)
-    for curve in curves.values():
-        age = _crossing_age(curve, threshold)
-        at_risk[: len(curve) if age is None else age + 1] += 1
-        crossed[age if age is not None else longest] += age is not None
-    kernel = np.ones(2 * SMOOTHED + 1)
-    at_risk, crossed = np.convolve(at_risk, kernel, "same"), np.convolve(crossed, kernel, "same")
-    return Family(tuple(((crossed + PRIOR_WINDOWS / TYPICAL_LIFE) / (at_risk + PRIOR_WINDOWS)).tolist()))
-
-
-def _crossing_age(curve: list[tuple[float, int]], threshold: float) -> int | None:
-    right, count = np.array([q * n for q, n in curve]), np.array([n for _, n in curve], float)
-    kernel = np.ones(2 * SMOOTHED + 1)
-    near = [np.convolve(v, kernel)[SMOOTHED : SMOOTHED + len(v)] for v in (right, count)]
-    low = np.flatnonzero(near[0] / np.maximum(near[1], 1) < threshold)
-    return int(low[0]) if len(low) else None
-
-
-def implied_threshold(past: Past, setting: Setting) -> float:
-    """Quality at the age at which the tuned schedule would replace a model; at its oldest age where that is never."""
-    period = tuned_period(past, setting) or past.end - past.first
-    old = [(e * n, n) for i, j, e, n in past.errors() if abs(j - i - period) <= SMOOTHED]
-    old = old or [(e * n, n) for _, _, e, n in past.errors()]
-    return 1 - math.fsum(e for e, _ in old) / max(sum(n for _, n in old), 1)
-
-
 def ours(kind: Kind) -> Callable[[Past, Setting, int], Policy]:
     """Our policy with one of its forecasts, as a maker like those of `models.backtest_policies`."""
 
     def made(past: Past, setting: Setting, windows: int) -> Policy:  # noqa: ARG001
         fresh = 1 - fresh_error(past)
-        threshold = setting.threshold if setting.threshold is not None else implied_threshold(past, setting)
-        terms = terms_for(past, setting, threshold, fresh)
-        return Ours(setting, terms, fresh, family_of(past, threshold), kind)
+        margin = None if setting.threshold is not None else implied_margin(past, setting)
+        threshold = fresh - margin if setting.threshold is None and margin is not None else setting.threshold or 0.0
+        family = family_of(past, threshold)
+        terms = terms_for(past, setting, threshold, fresh, family)
+        one = functools.partial(Ours, setting, terms, family, fresh=fresh, margin=margin, kind=kind)
+        return one(patience=_patience(one, past, setting))
 
     return made
 
 
-def terms_for(past: Past, setting: Setting, threshold: float, fresh: float) -> Terms:
-    """What production would have been told. Wrong answers beyond those of a fresh model are a cost per day too."""
-    window_us = max(round(setting.window_days * DAY_US), 1)
-    counts = [n for _, _, _, n in past.errors()]
-    per_day = float(np.mean(counts)) / setting.window_days if counts else 0.0
-    extra = setting.cost_error * max(fresh - threshold, 0.0) * per_day
-    # Acting is possible once per window, so a lead time below one window still costs one.
-    return Terms(
-        threshold=threshold,
-        lead_time_us=max(setting.lead, 1) * window_us,
-        window_us=window_us,
-        cost_retrain=setting.cost_retrain,
-        cost_degraded_per_day=setting.cost_degraded_per_day + extra,
-        accepted=fresh,
-    )
+def _patience(make: Callable[..., Ours], past: Past, setting: Setting) -> float:
+    """The patience that would have cost least on the past; the usual one where it makes no difference."""
+    costs = costs_of([functools.partial(make, patience=p) for p in PATIENCES], past, setting)
+    usual = costs[PATIENCES.index(PATIENCE)]
+    return PATIENCE if usual <= min(costs) else PATIENCES[int(np.argmin(costs))]
 
 
 def _odds(probability: float) -> float:

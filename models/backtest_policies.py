@@ -23,7 +23,7 @@ from river.drift import ADWIN
 from river.drift.binary import HDDMA
 from scipy.stats import beta
 
-from models.backtest import Outcome, Past, Policy, Setting, figures, simulate
+from models.backtest import Outcome, Past, Policy, Setting, costs_served, simulate
 
 PERIODS = (1, 2, 3, 4, 6, 8, 10, 12, 16, 20, 24, 32, 48, 64)
 MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
@@ -167,11 +167,17 @@ def _upf_features(trained: NDArray[np.int64], window: NDArray[np.int64], windows
 # -- tuning --------------------------------------------------------------------------------------------------
 
 
+def costs_of(candidates: Sequence[Callable[[], Policy]], past: Past, setting: Setting) -> list[float]:
+    """What each candidate would have cost on the past."""
+    world, start = past.world(), min(past.first + setting.delay, past.end - 1)
+    return [
+        float(costs_served(world, simulate(world, make(), setting, start=start), setting).sum()) for make in candidates
+    ]
+
+
 def best_of(candidates: Sequence[Callable[[], Policy]], past: Past, setting: Setting) -> int:
     """Index of the candidate that costs least on the past; the first of equals."""
-    world, start = past.world(), min(past.first + setting.delay, past.end - 1)
-    costs = [figures(world, simulate(world, make(), setting, start=start), setting).cost for make in candidates]
-    return int(np.argmin(costs))
+    return int(np.argmin(costs_of(candidates, past, setting)))
 
 
 def tuned_period(past: Past, setting: Setting) -> int | None:

@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import isotonic_regression
+from scipy.special import chdtri
 
 from models.distance import Z90
 from models.quality import Estimate
@@ -44,7 +45,8 @@ class Calibrator(msgspec.Struct, frozen=True, kw_only=True):
     """What registration found on labelled reference data, frozen.
 
     `tables` has one entry for two classes (of the positive one, code 1), else one per class. `residual` is the standard
-    deviation of the accuracy estimate's error beyond sampling noise, over parts of the reference it was not fitted on.
+    deviation of the accuracy estimate's error beyond sampling noise, over parts of the reference it was not fitted on,
+    or rather what that is at most, with 90% confidence.
     """
 
     version: int = VERSION
@@ -82,10 +84,14 @@ def fit(scores: Floats, predicted: Ints, truth: Ints) -> Calibrator:
         out = np.zeros(len(scores), dtype=bool)
         out[low:high] = True
         inside = Calibrator(tables=_tables(scores[~out], truth[~out]), residual=0.0, n=int((~out).sum()))
-        right = _right(inside(scores[out]), predicted[out])
+        right = right_of(inside(scores[out]), predicted[out])
         errors.append(float(right.mean() - (predicted[out] == truth[out]).mean()))
         noise.append(float((right * (1 - right)).mean() / len(right)))
-    residual = math.sqrt(max(float(np.mean(np.square(errors)) - np.mean(noise)), 0.0))
+    # Five parts tell little of a spread: what it is with 90% confidence, or an error of calibration would go unseen.
+    largest = FOLDS * float(np.mean(np.square(errors))) / float(chdtri(FOLDS, 0.9))
+    # And the tables are no better known than the accuracy of the reference itself.
+    own = float(np.var(predicted == truth)) / len(truth)
+    residual = math.sqrt(max(largest - float(np.mean(noise)), 0.0) + own)
     return Calibrator(tables=_tables(scores, truth), residual=residual, n=len(scores))
 
 
@@ -125,7 +131,7 @@ class Cbpe:
             self._unknown += int((~finite).sum())
             scores, predicted = scores[finite], predicted[finite]
         q = self.calibrator(scores)
-        right = _right(q, predicted)
+        right = right_of(q, predicted)
         self._n += len(right)
         self._right += _fixed(right)
         self._variance += _fixed(right * (1 - right))
@@ -221,7 +227,8 @@ def _table(scores: Floats, outcome: NDArray[np.bool_]) -> Table:
     return Table(tuple(x[~flat].tolist()), tuple(np.clip(y[~flat], 0, 1).tolist()))
 
 
-def _right(q: Floats, predicted: Ints) -> Floats:
+def right_of(q: Floats, predicted: Ints) -> Floats:
+    """P(right) of each answer, from calibrated probabilities as a `Calibrator` gives them."""
     if q.ndim == 1:
         return np.asarray(np.where(predicted == 1, q, 1 - q))
     return np.asarray(q[np.arange(len(q)), predicted])

@@ -61,6 +61,8 @@ def _take(column: Any, rows: NDArray[np.intp] | slice) -> Any:
         return None
     if isinstance(column, Categories):
         return Categories(column.codes[rows], column.values)
+    if isinstance(column, tuple):
+        return column
     if isinstance(column, dict):
         return {name: _take(part, rows) for name, part in column.items()}
     return column[rows] if isinstance(column, np.ndarray) else column.take(rows)
@@ -95,6 +97,7 @@ class Inferences(Columns):
     missing: dict[str, NDArray[np.bool_]] = field(default_factory=dict)  # rows of a numeric feature that are null
     categorical: dict[str, Categories] = field(default_factory=dict)
     scores: NDArray[np.float32] | None = None
+    classes: tuple[str, ...] = ()  # of the columns of `scores`
     label: Categories | None = None
     value: Floats | None = None
     latency_ms: Floats | None = None
@@ -107,6 +110,9 @@ class Inferences(Columns):
     status: Categories | None = None  # classes of status codes: 2xx, 4xx, …
     digest: Categories | None = None  # of the file that served, as the server says
     embedded: NDArray[np.bool_] | None = None  # the event carries the server's embedding
+    propensity: Floats | None = None  # probability that a label is asked for; 0 where none can be
+    asked: NDArray[np.bool_] | None = None  # a label is asked for
+    step: Ints | None = None  # P(correct) in steps, of those that a label is asked for; -1 without an answer
 
 
 @dataclass(slots=True, kw_only=True)
@@ -149,4 +155,5 @@ class Outcomes(Columns):
     feedback: NDArray[np.bool_]  # biased evidence, counted apart from audits
     predicted: Categories | None = None  # the label that the model gave
     kept: Floats | None = None  # probability with which the prediction was kept for its label; None: 1
+    asked: NDArray[np.bool_] | None = None  # the label answers a request
     capped: NDArray[np.bool_] | None = None

@@ -15,7 +15,7 @@ from models.columns import Categories
 from models.describing_columns import Observations
 from models.describing_embedding import embedding_profile
 from models.describing_features import numeric, privacy_note, share, statistics, textual
-from models.describing_outcomes import calibration, classes, confusion, errors, judged, metrics
+from models.describing_outcomes import calibration, class_tables, classes, confusion, errors, judged, metrics
 from models.describing_traffic import labels, latency, rate
 from models.descriptors.paths import Trees, items_at, value_at
 from models.units import SECOND_US
@@ -152,6 +152,10 @@ def _outcomes(seen: Observations, notes: list[str]) -> tuple[Tree, list[Tree]]:
     calibrated, why = calibration(found)
     notes += [f"training_data.bestbefore.{reason}" for reason in why]
     metric = metrics(calibrated["accuracy"]) if calibrated else []
+    tabular = bool(seen.numbers or seen.texts) and seen.embeddings is None
+    tables = class_tables(found, seen.classes) if tabular and calibrated else None
+    if tables is not None:
+        calibrated["tables"] = tables
     return {"classes": classes(found), "confusion": confusion(found), "calibration": calibrated}, metric
 
 

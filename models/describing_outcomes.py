@@ -1,12 +1,14 @@
 """What labels say of the model: class shares, confusion, calibration, and the metrics of the reference events."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 
+from models.class_tables import measured
 from models.columns import Floats
 from models.describing_columns import Flags, Observations
 from models.describing_features import moments, quantile, rounded
@@ -113,7 +115,22 @@ def calibration(found: Judged) -> tuple[dict[str, Any], list[str]]:
     mine = None if weight is None else weight[usable]
     atc = float(quantile(tempered, 1 - min(_mean(right[usable], weight, usable), 1.0), mine))
     fitted = {} if temperature is None else {"temperature": temperature}
-    return {**fitted, "atc_threshold": rounded(atc), **plain, "bins": _bins(raw[usable], right[usable], mine)}, notes
+    found_bins = {"bins": _bins(raw[usable], right[usable], mine)}
+    return {**fitted, "atc_threshold": rounded(atc), **plain, **found_bins}, notes
+
+
+def class_tables(found: Judged, classes: Sequence[str]) -> dict[str, Any] | None:
+    """`training_data.bestbefore.calibration.tables`, from answered inferences; `classes` names the score columns.
+
+    None for labels drawn with unequal probabilities, or where there is too little to measure.
+    """
+    if found.scores is None or found.weight is not None or len(classes) != found.scores.shape[1]:
+        return None
+    codes = {name: i for i, name in enumerate(classes)}
+    of_name = np.array([*(codes.get(name, -1) for name in found.names), -1], dtype=np.int64)
+    predicted, truth = of_name[found.predicted], found.columns.astype(np.int64)
+    rows = (predicted >= 0) & (truth >= 0)
+    return measured(classes, found.scores[rows].astype(np.float64), predicted[rows], truth[rows])
 
 
 def _mean(hit: Flags, weight: Floats | None, rows: Flags) -> float:

@@ -4,17 +4,20 @@ Late labels belong to the window of their inference, so a record may still grow 
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 
+from models.audits import AUDIT_BLOCK, audit_readings
+from models.class_tables import COVERED, SUM, estimate
+from models.closed_windows import Mark
 from models.distance import effective
 from models.forecast import MEMORY, Reading, reading
 from models.induced_evidence import RARE, InducedSums, bound, induced_estimate
 from models.profile import UNIT, WEIGHT, Profile
+from models.profile_audits import ASKED_CELLS, CELLS, MOMENTS
 from models.quality import Estimate, audited, label_free
 from models.reference import Reference
-
-AUDIT_BLOCK = 20  # labels that make a reading; fewer are joined with those of the following windows
 
 
 class Evidence(msgspec.Struct):
@@ -42,12 +45,26 @@ class Evidence(msgspec.Struct):
     audit_confident_correct: int = 0
     audit_confidence_squared: int = 0
     audit_expanded: int = 0  # labelled inferences that the audits stand for, those not kept included
+    proxy: int = 0  # P(correct) in steps, weighted, of all predictions, in units of WEIGHT / 128
+    asked: int = 0  # predictions that a label was asked for
+    asked_propensity: int = 0  # sum of the probabilities of being asked for, in units of `label_sampling.STEP`
+    audit_asked: int = 0  # labels that answered a request
+    asked_weight: int = 0  # predictions that those asked about stand for
+    audit_asked_weight: int = 0
+    moments: list[int] = []  # sums over audits, see `profile_audits.MOMENTS`
+    cells: dict[str, int] = {}  # audits one by one, see `profile_audits`; empty once nobody needs them any more
+    asked_cells: dict[str, int] = {}
+    cbpe_weight: int = 0  # of events whose answer the registered tables judge
+    cbpe_right: int = 0
+    cbpe_variance: int = 0
+    mark: Mark = Mark()
+    ages: dict[int, int] = {}  # audits by the window they came in: 2 * (windows after their own) + (1 if right)
     unanswered: int = 0  # weight of events without an answer
     inputs: int = 0  # sampled inputs that the registered estimator of quality reads
     induced: InducedSums = InducedSums()
 
-    def add(self, profile: Profile) -> None:
-        """Add what a profile of this window says."""
+    def add(self, profile: Profile, age: int = 0) -> None:
+        """Add what a profile of this window says, which became known `age` windows later."""
         counts = profile.counts
         self.n += profile.n
         self.weight += counts.get("weight", 0)
@@ -75,6 +92,31 @@ class Evidence(msgspec.Struct):
             self.audit_confidence += int(confident[2])
             self.audit_confidence_squared += int(confident[3])
         self._add_induced(profile)
+        self._add_cells(profile, age)
+
+    def _add_cells(self, profile: Profile, age: int) -> None:
+        counts = profile.counts
+        confidences = profile.histograms.get("confidence")
+        if confidences is not None:
+            self.proxy += sum(n * (2 * i + 1) for i, n in enumerate(confidences.tolist()))
+        judged = profile.sums.get(SUM)
+        if judged is not None:
+            self.cbpe_weight += int(judged[0])
+            self.cbpe_right += int(judged[1])
+            self.cbpe_variance += int(judged[2])
+        self.asked += counts.get("asked.n", 0)
+        self.asked_propensity += counts.get("asked.propensity", 0)
+        self.audit_asked += counts.get("audit.asked", 0)
+        self.asked_weight += counts.get("asked.weight", 0)
+        self.audit_asked_weight += counts.get("audit.asked_weight", 0)
+        found = profile.sums.get(MOMENTS)
+        if found is not None:
+            self.moments = _added(self.moments, found.tolist())
+        self.cells = _merged(self.cells, profile.categories.get(CELLS, {}))
+        self.asked_cells = _merged(self.asked_cells, profile.categories.get(ASKED_CELLS, {}))
+        right = counts.get("audit.n_correct", 0)
+        came = {2 * age: counts.get("audit.n", 0) - right, 2 * age + 1: right}
+        self.ages = _merged(self.ages, {key: n for key, n in came.items() if n})
 
     def _add_induced(self, profile: Profile) -> None:
         self.unanswered += profile.counts.get("weight", 0) - profile.counts.get("answered", 0)
@@ -84,8 +126,16 @@ class Evidence(msgspec.Struct):
 
     def join(self, other: "Evidence") -> "Evidence":
         """Both windows as one block that ends with `other`."""
-        names = self.__struct_fields__[1:]
-        return Evidence(other.start, *(getattr(self, n) + getattr(other, n) for n in names))
+        values: dict[str, Any] = {}
+        for name in self.__struct_fields__[1:]:
+            mine, its = getattr(self, name), getattr(other, name)
+            if isinstance(mine, list):
+                values[name] = _added(mine, its)
+            elif isinstance(mine, dict):
+                values[name] = _merged(mine, its)
+            else:
+                values[name] = its if name == "mark" else mine + its
+        return Evidence(other.start, **values)
 
     @property
     def free_n(self) -> int:
@@ -104,8 +154,10 @@ class Evidence(msgspec.Struct):
         return induced_estimate(self.induced, reference, failed, confidence)
 
     def read_by(self, reference: Reference) -> str:
-        """Which estimator `label_free` is of: `induced`, registered under induced drift, or `confidence`."""
-        return "confidence" if self.induced_reading(reference) is None else "induced"
+        """Which estimator `label_free` is of: `induced` (the registered one), `tables` of classes, or `confidence`."""
+        if self.induced_reading(reference) is not None:
+            return "induced"
+        return "tables" if self._judged(reference, 1.0) is not None else "confidence"
 
     def _confident(self, reference: Reference) -> Estimate:
         """The estimate from confidences; sampled events weigh 1 / probability.
@@ -119,8 +171,24 @@ class Evidence(msgspec.Struct):
         n = effective(self.n, self.weight, self.weight_squared, WEIGHT)
         unit = n / (self.weight / WEIGHT)  # shares by weight, noise by the number of events the weights leave
         failed = (self.weight - self.scored) / WEIGHT * unit if self.scored else n
+        judged = self._judged(reference, n)
+        if judged is not None:
+            return judged if n == self.n else msgspec.structs.replace(judged, n=self.n, n_effective=n)
         found = label_free(n, self.confidence / UNIT * unit, self.above / UNIT * unit, failed, reference.calibration)
         return found if n == self.n else msgspec.structs.replace(found, n=self.n, n_effective=n)
+
+    def _judged(self, reference: Reference, n: float) -> Estimate | None:
+        """The estimate by the registered tables; None where there are none, or where induced drift was measured.
+
+        What was measured under induced drift holds under drift too, so it goes first.
+        """
+        known, calibration = reference.tables, reference.calibration
+        induced = calibration is not None and calibration.residual_low is not None
+        # Weights and probabilities have the same unit here.
+        if known is None or induced or self.cbpe_weight < COVERED * self.scored or not self.cbpe_weight:
+            return None
+        sums = (float(self.cbpe_weight), float(self.cbpe_right), float(self.cbpe_variance))
+        return estimate(sums, known, n, self.scored / self.weight)
 
     def duplicate_rate(self) -> float | None:
         """Share of events whose id had come before in the same partition and window; None where no id was sampled."""
@@ -133,19 +201,27 @@ class Evidence(msgspec.Struct):
         )
 
 
+def _merged(one: dict[Any, int], other: dict[Any, int]) -> dict[Any, int]:
+    return {key: one.get(key, 0) + other.get(key, 0) for key in sorted(one.keys() | other.keys())} if other else one
+
+
 Begun = tuple[Evidence | None, Evidence | None]  # unfinished blocks of label-free readings, and of audits
 
 
-def remember(ring: list[Evidence], start: int, profile: Profile) -> Evidence:
-    """Add a profile to the evidence of its window, keeping the last MEMORY windows in order."""
+def _added(one: list[int], other: list[int]) -> list[int]:
+    return [a + b for a, b in zip(one, other, strict=True)] if one and other else one or other
+
+
+def remember(ring: list[Evidence], start: int, profile: Profile, age: int = 0) -> Evidence:
+    """Add a profile to the evidence of its window, keeping the last MEMORY windows in order; `age` as for `add`."""
     for known in reversed(ring):
         if known.start == start:
-            known.add(profile)
+            known.add(profile, age)
             return known
         if known.start < start:
             break
     fresh = Evidence(start)
-    fresh.add(profile)
+    fresh.add(profile, age)
     ring.append(fresh)
     ring.sort(key=lambda e: e.start)
     del ring[:-MEMORY]
@@ -168,9 +244,9 @@ def blocks(ring: Sequence[Evidence], enough: int, count: str, begun: Evidence | 
 
 def begun_blocks(ring: Sequence[Evidence], reference: Reference, begun: Begun = (None, None)) -> Begun:
     """What is left unfinished after these windows, for `readings` of those that follow."""
-    sizes = ((max(reference.minimum_n, 1), "free_n"), (AUDIT_BLOCK, "audits"))
-    free, audits = (_unfinished(ring, *size, block) for size, block in zip(sizes, begun, strict=True))
-    return free, audits
+    closed = [e for e in ring if e.mark.closed]
+    audits = _unfinished(closed, AUDIT_BLOCK, "audits", begun[1])
+    return _unfinished(ring, max(reference.minimum_n, 1), "free_n", begun[0]), audits
 
 
 def _unfinished(ring: Sequence[Evidence], enough: int, count: str, begun: Evidence | None) -> Evidence | None:
@@ -187,7 +263,7 @@ def readings(ring: Sequence[Evidence], reference: Reference, begun: Begun = (Non
     length = reference.window_us
     enough = max(reference.minimum_n, 1)
     free = {b.start // length: b.label_free(reference) for b in blocks(ring, enough, "free_n", begun[0])}
-    audits = {b.start // length: b.audited() for b in blocks(ring, AUDIT_BLOCK, "audits", begun[1])}
+    audits = audit_readings(ring, reference, begun[1])
     last = {ring[-1].start // length} if ring else set()
     nothing = Estimate(reason="nothing in this window")
     # The filter tells sampling noise from bias by n, so it must see what the weights leave of it.

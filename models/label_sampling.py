@@ -3,16 +3,22 @@
 A part of the budget is uniform, so that nothing escapes and no label weighs more than 1 / part; the rest goes where
 the answer is in doubt and to segments that have seen little. A `Plan` is made from past windows and fixed for the
 next one: the propensity of an inference depends only on the plan, its error probability and its segment, and the
-choice only on the hash of its id. So every worker, and every replay, asks for the same labels.
+choice only on the hash of its id. So every worker, and every replay, asks for the same labels. The pipeline uses
+`registered_plan`, made from declared facts alone: a plan that follows the traffic would have to reach every worker,
+and every replay, before the window it is for.
 Sampling by uncertainty with exact propensities: Zrnic and Candes 2024, arXiv:2403.03208.
 """
 
+import json
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
+
+from models.quantities import converted, number_of
 
 Floats = NDArray[np.float64]
 VERSION = 1
@@ -20,6 +26,7 @@ STEP = 2.0**-32  # propensities are multiples of it, so that what is logged is e
 UNIFORM = 0.5
 MEMORY = 0.8  # weight of what was known before, per window
 SEGMENTS = 256  # segments that are remembered; the largest stay
+PROXIES = 64  # steps of P(correct) that are told apart, as in the histogram of confidences in a profile
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +57,31 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         relative = factor * np.where(np.isnan(proxy), 1.0, doubt(proxy) / self.doubt)
         wanted = self.rate * (self.uniform + (1 - self.uniform) * relative)
         return np.asarray(np.clip(np.ceil(wanted / STEP) * STEP, STEP, _whole(self.ceiling)))
+
+    @property
+    def least(self) -> float:
+        """The smallest probability of being asked about that any inference can have."""
+        return float(self._extremes()[1].min())
+
+    def _extremes(self) -> tuple[Floats, Floats]:
+        """P(correct) in all its steps, 0 without an answer, and the least propensity at each."""
+        steps = np.append((np.arange(PROXIES) + 0.5) / PROXIES, np.nan)
+        least = min([1.0, *self.scarcity.values()])
+        plan = msgspec.structs.replace(self, scarcity={"": least})
+        return np.nan_to_num(steps), plan.propensities(steps, ("",), np.zeros(len(steps), np.int64))
+
+    def surprises(self) -> tuple[float, float]:
+        """The largest f / propensity and (1 - f) / propensity there can be: how much a single label can surprise."""
+        f, p = self._extremes()
+        return float((f / p).max()), float(((1 - f) / p).max())
+
+    def reason(self, hash_: int, proxy: float, segment: str) -> str:
+        """Why a chosen inference was chosen: it is in the uniform part, in doubt, or of a scarce segment."""
+        if (hash_ >> 32) * STEP < self.rate * self.uniform:
+            return "uniform"
+        relative = 1.0 if math.isnan(proxy) else float(doubt(np.array([proxy]))[0]) / self.doubt
+        factor = self.scarcity.get(segment, 1.0)
+        return "scarce" if factor > max(relative, 1.0) else "doubt"
 
     def chosen(self, hashes: NDArray[np.uint64], propensities: Floats) -> NDArray[np.bool_]:
         """Whose labels are wanted, from the 64-bit hashes of the ids (`bestbefore_client.sampling.u64_many`)."""
@@ -91,14 +123,11 @@ class LabelSampler:
         A segment's factor is that of equal numbers of labels per segment, damped by a square root, then scaled so
         that the budget is kept on traffic like that of the past.
         """
-        total = sum(self._segments.values())
-        raw = {name: math.sqrt(total / (len(self._segments) * n)) for name, n in self._segments.items() if n > 0}
-        spent = sum(raw[name] * self._segments[name] for name in raw) / total if total else 1.0
         return Plan(
             rate=self.rate,
             uniform=self.uniform,
             doubt=self._doubt,
-            scarcity={name: factor / spent for name, factor in sorted(raw.items())},
+            scarcity=_scarcity(self._segments),
             ceiling=self.ceiling,
         )
 
@@ -135,6 +164,58 @@ class LabelSampler:
         found = cls(state.rate, uniform=state.uniform, ceiling=state.ceiling)
         found._doubt, found._windows, found._segments = state.doubt, state.windows, dict(state.segments)
         return found
+
+
+def registered_plan(budget: Mapping[str, Any], *, accuracy: float | None, rate: Any = None) -> Plan:
+    """The plan that `production_data.bestbefore.labels.budget` declares; it is the same for every window.
+
+    `per_day` needs the declared `rate` of events. Mean doubt is put at its largest for the registered `accuracy`, so
+    that on traffic like the reference no more is asked for than declared. Raises ValueError naming the key.
+    """
+    path = "production_data.bestbefore.labels.budget"
+    share = budget.get("share")
+    if share is None and budget.get("per_day") is not None:
+        unit = (rate or {}).get("unit") if isinstance(rate, Mapping) else None
+        found = number_of({"value": rate.get("mean"), "unit": unit}) if isinstance(rate, Mapping) else number_of(rate)
+        events = converted(found[0], found[1], "1/day") if found is not None and found[1] else None
+        if not events:
+            raise ValueError(
+                f"{path}.per_day: needs production_data.bestbefore.rate with a unit of time, such as 1/day"
+            )
+        share = min(float(budget["per_day"]) / events, 1.0)
+    if share is None or not 0 < share <= 1:
+        raise ValueError(f"{path}: give share, in (0, 1], or per_day, above 0; found {dict(budget)}")
+    mean = math.sqrt(max(accuracy * (1 - accuracy), 1e-4)) if accuracy is not None else 0.5
+    return Plan(
+        rate=float(share), uniform=float(budget.get("uniform") or UNIFORM), doubt=mean,
+        scarcity=_scarcity({_key(s["segment"]): float(s["share"]) for s in budget.get("segments") or ()}),
+    )  # fmt: skip
+
+
+def _key(segment: Mapping[str, str]) -> str:
+    return json.dumps(dict(sorted(segment.items())), separators=(",", ":"), ensure_ascii=False)  # as events have it
+
+
+def _scarcity(shares: Mapping[str, float]) -> dict[str, float]:
+    """A segment's factor: that of equal numbers of labels per segment, damped by a square root, budget kept."""
+    total = sum(shares.values())
+    raw = {name: math.sqrt(total / (len(shares) * n)) for name, n in shares.items() if n > 0}
+    spent = sum(raw[name] * shares[name] for name in raw) / total if total else 1.0
+    return {name: factor / spent for name, factor in sorted(raw.items())}
+
+
+def stepped(confidence: Floats) -> Floats:
+    """P(correct) in PROXIES steps, each at its middle: what does not depend on the last bits of a confidence.
+
+    >>> stepped(np.array([0.0, 0.99, 1.0])).round(4)
+    array([0.0078, 0.9922, 0.9922])
+    """
+    return np.asarray((np.clip(np.ceil(confidence * PROXIES) - 1, 0, PROXIES - 1) + 0.5) / PROXIES)
+
+
+def step_of(proxy: Floats) -> NDArray[np.int64]:
+    """Numbers of the steps of `stepped` values; -1 for NaN."""
+    return np.asarray(np.where(np.isnan(proxy), -1, np.nan_to_num(proxy) * PROXIES), dtype=np.int64)
 
 
 def doubt(proxy: Floats) -> Floats:

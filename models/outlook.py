@@ -136,7 +136,10 @@ def _settle(outlook: Outlook, ring: Sequence[Evidence], reference: Reference) ->
             outlook.settled = outlook.oldest
         outlook.revised = None
     outlook.oldest = _advanced(outlook.oldest, ring, last - KEPT * length, reference)
-    outlook.settled = _advanced(outlook.settled, ring, last - outlook.open * length, reference)
+    # What still waits for its labels would be passed over for good.
+    waiting = min((e.start for e in ring if e.audits and not e.mark.closed), default=last)
+    settled = min(last - outlook.open * length, waiting - 1)
+    outlook.settled = _advanced(outlook.settled, ring, settled, reference)
     if outlook.settled.until < outlook.oldest.until:
         outlook.settled = outlook.oldest
 

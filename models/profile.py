@@ -6,16 +6,17 @@ A profile is mergeable (`merge`), so windows can be joined and partitions added 
 
 | table | names |
 |---|---|
-| counts | n, weight, weight_squared, not_live, failed, abstained, answered, capped, late, scored, scores_unusable, ids_sampled, ids_repeated, outputs_sampled, outputs_repeated, n_input, input_weight, skew_dimension, embedding_not_finite, supported, audit.*, feedback.* |
+| counts | n, weight, weight_squared, not_live, failed, abstained, answered, capped, late, scored, scores_unusable, ids_sampled, ids_repeated, outputs_sampled, outputs_repeated, n_input, input_weight, skew_dimension, embedding_not_finite, supported, audit.*, asked.*, feedback.* |
 | histograms | feature.<f>, latency_ms, value, confidence, embedding, embedding.<class>, skew.<origin>, audit.confidence |
-| sums | feature.<f>, fine.<f>, wide.<f>, value, wide.value, wider.value, widest.value, confidence, embedding, kernel, kernel.class.<class>, kernel.segment.<segment>, cosine.<origin>, audit.confidence, audit.confident, audit.bins |
-| categories | feature.<f>, violations.<f>, special.<f>, label, truth, audit.label, filled, filled.answered, status, digest, version, digest.<version> |
+| sums | feature.<f>, fine.<f>, wide.<f>, value, wide.value, wider.value, widest.value, confidence, embedding, kernel, kernel.class.<class>, kernel.segment.<segment>, cosine.<origin>, audit.confidence, audit.confident, audit.bins, audit.moments, cbpe |
+| categories | feature.<f>, violations.<f>, special.<f>, label, truth, audit.label, audit.cells, asked.cells, filled, filled.answered, status, digest, version, digest.<version> |
 | samples | any, failed, slow, violations.<f>, special.<f>, wide.<f> |
 """  # noqa: E501 -- a table
 
 from models.columns import Embedded, Inferences, Outcomes, Served
 from models.fixed_point import CLIP, UNIT, WEIGHT, squares, total, weights
 from models.grid import Grid
+from models.profile_audits import add_asked
 from models.profile_inputs import add_categorical, add_numeric, moments
 from models.profile_late import AUDIT_BINS, SKEW_EDGES, add_embedded, add_outcomes, add_served, standardised
 from models.profile_outputs import (
@@ -93,6 +94,7 @@ class Profile(Tables):
                 self.count(name, int(flags.sum()))
                 if name != "capped":
                     self.count(f"{name}_weight", total(None if weight is None else weight[flags], int(flags.sum())))
+        add_asked(self, rows)
         if rows.id_hash is not None:
             sampled = (rows.id_hash < (1 << 64) // ID_SAMPLE).nonzero()[0]
             self._repeats.add(self, rows, sampled)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from models.columns import Categories, Embedded, Floats, Ints, Outcomes, Served
 from models.fixed_point import CLIP, WEIGHT, fixed, some, squares, total, weights
 from models.induced_evidence import add_induced
+from models.profile_audits import add_cells
 from models.profile_kernel import add_kernel, finite
 from models.profile_outputs import CONFIDENCE_EDGES, add_present
 from models.reference import EmbeddingReference, Reference
@@ -93,6 +94,7 @@ def add_outcomes(into: Tables, rows: Outcomes) -> None:
             kept = np.ones(len(chosen)) if rows.kept is None else rows.kept[chosen]
             into.count("audit.expanded", int(np.rint(WEIGHT / kept).sum()))
             _add_audited(into, rows.take(chosen), w)
+            add_cells(into, rows.take(chosen))
 
 
 def _add_audited(into: Tables, rows: Outcomes, weight: Ints) -> None:

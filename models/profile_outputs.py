@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.class_tables import add_judged
 from models.columns import Categories, Floats, Inferences, Ints
 from models.fixed_point import CLIP, COARSER, UNIT, WEIGHT, fixed, of, some, total
 from models.profile_inputs import any_feature, effective_n
@@ -95,7 +96,7 @@ def add_outputs(into: Tables, rows: Inferences, weight: Ints | None, reference: 
         filled.mask("latency_ms", _add_values(into, "latency_ms", rows.latency_ms, LATENCY_EDGES, weight))
         _add_slow(into, rows, reference)
     if rows.scores is not None:
-        filled.mask("scores", _add_scores(into, rows.scores, weight, answered, reference))
+        filled.mask("scores", _add_scores(into, rows, weight, answered, reference))
     if rows.digest is not None:
         add_present(into, "digest", rows.digest, weight)
         filled.codes("digest", rows.digest)
@@ -182,11 +183,12 @@ def _add_slow(into: Tables, rows: Inferences, reference: Reference) -> None:
 
 
 def _add_scores(
-    into: Tables, scores: NDArray[np.float32], weight: Ints | None, answered: Mask | None, reference: Reference
+    into: Tables, rows: Inferences, weight: Ints | None, answered: Mask | None, reference: Reference
 ) -> Mask:
     """Confidences of answered rows; returns which rows have usable scores, answered or not."""
     calibration = reference.calibration
-    confidence = top_confidence(scores, calibration.temperature if calibration else 1.0)
+    assert rows.scores is not None  # noqa: S101 -- the caller has looked
+    confidence = top_confidence(rows.scores, calibration.temperature if calibration else 1.0)
     finite = np.isfinite(confidence)
     usable = finite if answered is None else finite & answered
     if not usable.all():
@@ -196,6 +198,7 @@ def _add_scores(
     threshold = calibration.atc_threshold if calibration else None
     above = confidence > (1.0 if threshold is None else threshold)
     into.sum("confidence", np.array([fixed(confidence, weight), fixed(above.astype(np.float64), weight)]))
+    add_judged(into, rows, usable, weight, reference.tables)
     into.histogram("confidence", np.searchsorted(CONFIDENCE_EDGES, confidence), len(CONFIDENCE_EDGES) + 1, weight)
     return finite
 

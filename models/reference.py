@@ -10,8 +10,10 @@ from typing import Any, Literal, get_args
 import msgspec
 import numpy as np
 
+from models.class_tables import ClassTables, from_descriptor
 from models.descriptors.paths import items_at
 from models.domains import Domain, domains
+from models.label_sampling import Plan, registered_plan
 from models.quality import Calibration
 from models.quality_estimator import QualityEstimator
 from models.quantities import converted, number_of
@@ -82,6 +84,15 @@ class ModelFile(msgspec.Struct, frozen=True):
     scores: str = ""
 
 
+class LabelTerms(msgspec.Struct, frozen=True):
+    """What was agreed about labels: when all have come, for which share of events, and for which they are asked."""
+
+    delay_us: int | None = None
+    share: float | None = None
+    plan: Plan | None = None
+    missing_at_random: bool = False
+
+
 class Reference(msgspec.Struct, frozen=True):
     """Everything the workers know about one model version. `registered` False means: nobody described it."""
 
@@ -107,10 +118,12 @@ class Reference(msgspec.Struct, frozen=True):
     confusion: dict[str, dict[str, float]] = {}
     n: int = 0
     calibration: Calibration | None = None
+    tables: ClassTables | None = None  # of a classifier
     embedding: EmbeddingReference | None = None
     quality_estimator: QualityEstimator | None = None
     file: ModelFile | None = None
     latency_limit_ms: float | None = None
+    labels: LabelTerms = LabelTerms()
     descriptors: dict[str, dict[str, Any]] = {}  # as declared, for the checks; by kind
 
 
@@ -161,10 +174,12 @@ def compile_reference(descriptors: Mapping[str, Mapping[str, Any]], digest: str 
         },
         n=int((data.get("calibration") or {}).get("n", 0)),
         calibration=Calibration.from_descriptor(data["calibration"]) if data.get("calibration") else None,
+        tables=from_descriptor(tables) if (tables := (data.get("calibration") or {}).get("tables")) else None,
         embedding=_embedding(data["embedding"]) if (data.get("embedding") or {}).get("mean") else None,
         quality_estimator=_quality_estimator(data),
         file=_file(_own(descriptors, "trained_model")),
         latency_limit_ms=_latency_limit(descriptors),
+        labels=_labels(_own(descriptors, "production_data"), data),
         descriptors={kind: dict(tree) for kind, tree in descriptors.items()},
     )
 
@@ -183,6 +198,26 @@ def _latency_limit(descriptors: Mapping[str, Mapping[str, Any]]) -> float | None
         if found is not None:
             return converted(found[0], found[1] or "ms", "ms")
     return None
+
+
+def _labels(production: Mapping[str, Any], training: Mapping[str, Any]) -> LabelTerms:
+    path = "production_data.bestbefore.labels"
+    section = _section(production, "labels", path)
+    try:
+        delay = duration_us(section["delay"]) if section.get("delay") is not None else None
+    except ValueError as error:
+        raise ValueError(f"{path}.delay: {error}") from None
+    missing = section.get("missing", "unknown")
+    if missing not in ("random", "unknown"):
+        raise ValueError(f"{path}.missing: is {missing!r}; say random (labels are lost by chance) or unknown")
+    accuracy = (training.get("calibration") or {}).get("accuracy")
+    budget = section.get("budget")
+    return LabelTerms(
+        delay_us=delay,
+        share=None if section.get("share") is None else float(section["share"]),
+        plan=registered_plan(budget, accuracy=accuracy, rate=production.get("rate")) if budget else None,
+        missing_at_random=missing == "random",
+    )
 
 
 def _fields(descriptors: Mapping[str, Mapping[str, Any]], features: Mapping[str, Any]) -> dict[str, Domain]:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from models.columns import Categories, Inferences, Outcomes, Subject
 from models.quality import top_confidence
 from models.window_book import Batch, Group
+from streams.asking import Asked
 from streams.event_columns import encoded, has_failed, inferences, is_live, predicted, shape_of
 from streams.frames import Decoded, reserved_of
 from streams.records import RESERVED_FIELDS, InferenceEvent, segment_key, time_us
@@ -41,6 +42,7 @@ class Labelled(NamedTuple):
     feedback: bool
     predicted: str | None = None
     kept: float = 1.0  # probability with which the prediction was kept for its label
+    asked: bool = False  # the label answers a request
 
 
 Temperatures = Callable[[str, str], float]
@@ -142,8 +144,10 @@ def _confidences(scores: NDArray[np.float32] | None, size: int, temperature: flo
 # -- single events -------------------------------------------------------------------------------------------
 
 
-def event_batch(stamped: Sequence[Stamped], describes: Describes = nothing_described) -> Batch:
-    """The batch of single inference events, in offset order; `describes` as for frames.
+def event_batch(
+    stamped: Sequence[Stamped], describes: Describes = nothing_described, asked: Asked | None = None
+) -> Batch:
+    """The batch of single inference events, in offset order; `describes` as for frames, `asked` as `ask_of_events`.
 
     Only events with the same fields become rows of the same columns: a field that an event does not have must not
     look like a null only because it was decoded together with one that has it.
@@ -159,7 +163,10 @@ def event_batch(stamped: Sequence[Stamped], describes: Describes = nothing_descr
     groups: list[Any] = []
     for (subject, _), where in alike.items():
         index = np.array(where)
-        groups.append((subject, inferences([stamped[i].event for i in where], offset[index], time[index]), index))
+        rows = inferences([stamped[i].event for i in where], offset[index], time[index])
+        if asked is not None:
+            rows.propensity, rows.asked, rows.step = (column[index] for column in asked)
+        groups.append((subject, rows, index))
     groups += served_of_events([s.event for s in stamped], offset, time, describes)
     return Batch(offset, time, received, groups, int(offset[-1]))
 
@@ -217,6 +224,7 @@ def outcome_batch(joined: Sequence[Labelled], last: int) -> Batch:
             feedback=np.array([j.feedback for j in mine]),
             predicted=encoded([j.predicted for j in mine]),
             kept=np.array([j.kept for j in mine]),
+            asked=np.array([j.asked for j in mine]),
         )
         groups.append((subject, rows, index))
     return Batch(offset, time, np.array([j.received for j in joined], dtype=np.int64), groups, last)

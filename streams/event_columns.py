@@ -32,6 +32,7 @@ def inferences(events: list[InferenceEvent], offset: Any, time: Any) -> Inferenc
         missing=missing,
         categorical=categorical,
         scores=_scores(events, classes),
+        classes=tuple(classes),
         label=_labels(events),
         value=_column([e.output.value if e.output else None for e in events]),
         latency_ms=_column([e.latency_ms for e in events]),

@@ -78,6 +78,7 @@ def decode_batch(batch: pa.RecordBatch, offset: int) -> Decoded:
         missing=missing,
         categorical=categorical,
         scores=scores,
+        classes=classes,
         label=_label(columns, classes, scores),
         value=floats(columns.get("value"), "value"),
         latency_ms=floats(columns.get("latency_ms"), "latency_ms"),

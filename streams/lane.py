@@ -9,22 +9,25 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from faust.types import TP
 
 from models.columns import Subject
 from models.lifecycle import Change
+from models.notes import note_id
 from models.window_book import Batch, Clock, Closed, Hold, WindowBook
+from streams.asking import asked_with, request_of
 from streams.batches import Stamped
 from streams.delivery import Cursor, Frontier
 from streams.registry import Registry
 from streams.runtime import Runtime
 from streams.store_rows import Prediction, PredictionColumns
-from streams.topics import INFERENCE, LIFECYCLE, PROFILES
+from streams.topics import INFERENCE, LABEL_REQUESTS, LIFECYCLE, PROFILES
 
 log = logging.getLogger(__name__)
+MAX_REQUESTS = 500  # requests for labels on their way to the broker at once
 MAX_KEPT = 20_000  # predictions held in memory before the lane waits for the store
 
 
@@ -183,8 +186,8 @@ class Lane:
         for row in kept:
             window = self.runtime.registry.get(row.model, row.version).window_us
             key = (row.model, row.version, row.time_us // window)
-            if self._kept_count[key] >= limit:
-                continue
+            if self._kept_count[key] >= limit and asked_with(row) is None:
+                continue  # what labels are asked for is kept beyond the limit: the budget bounds it
             self._kept_count[key] += 1
             if not self._kept:
                 self._kept_hold = hold
@@ -217,6 +220,7 @@ class Lane:
             dead, self._dead = self._dead, []
             if kept:
                 await self.runtime.stored(self.runtime.store.keep_predictions, _columns(kept))
+                await self._ask(kept)
             for _, task in dead:
                 await task
             await self._publish()
@@ -224,6 +228,14 @@ class Lane:
             holds += [hold for hold, _ in self._dead]
             self._frontier = self.book.frontier(holds)
             self._torn = False
+
+    async def _ask(self, kept: list[Prediction]) -> None:
+        """Send the requests for labels, once the predictions they are about are in the store."""
+        runtime = self.runtime
+        messages = [m for row in kept if (m := label_request(row, runtime)) is not None]
+        for start in range(0, len(messages), MAX_REQUESTS):
+            some = messages[start : start + MAX_REQUESTS]
+            await asyncio.gather(*(runtime.send(LABEL_REQUESTS, m.key, m.value, m.headers) for m in some))
 
     async def _publish(self) -> None:
         await self.runtime.changes_first()
@@ -275,3 +287,30 @@ class Lane:
 def _columns(rows: list[Prediction]) -> PredictionColumns:
     names = Prediction.__struct_fields__
     return PredictionColumns(**{name: [getattr(row, name) for row in rows] for name in names})
+
+
+class LabelRequest(NamedTuple):
+    """A record of the topic label-requests."""
+
+    key: bytes
+    value: bytes
+    headers: list[tuple[str, bytes]]
+
+
+def label_request(row: Prediction, runtime: Runtime) -> LabelRequest | None:
+    """The CloudEvent that asks for the label of a kept prediction; its id is the same whoever asks, however often."""
+    found = request_of(row, runtime.registry.get(row.model, row.version))
+    if found is None:
+        return None
+    subject = Subject(row.model, row.version)
+    attributes = {
+        "ce_specversion": "1.0",
+        "ce_id": note_id(subject, row.time_us, "label-request", row.inference_id),
+        "ce_source": f"/bestbefore/{runtime.settings.group}",
+        "ce_type": "io.bestbefore.label-request.v1",
+        "ce_time": found.time,
+        "ce_subject": row.inference_id,
+        "content-type": "application/json",
+    }
+    headers = [(name, value.encode()) for name, value in attributes.items()]
+    return LabelRequest(row.inference_id.encode(), msgspec.json.encode(found), headers)

@@ -13,7 +13,7 @@ from models.columns import Categories, Inferences, Outcomes, Subject
 from models.notes import Note
 from models.profile import Profile
 from models.quality import Calibration
-from models.reference import NumericFeature, Reference, unregistered
+from models.reference import LabelTerms, NumericFeature, Reference, unregistered
 from models.watch import CONFIRM
 from tests.observing import declared, observed
 
@@ -269,7 +269,7 @@ def test_silence_is_told_by_the_wall_clock_where_nobody_is_waited_for() -> None:
 
 def test_late_labels_revise_their_window() -> None:
     rng = np.random.default_rng(6)
-    run = Run()
+    run = Run(msgspec.structs.replace(REFERENCE, labels=LabelTerms(delay_us=HOUR)))
     run.hours(*(window(rng, labels=0) for _ in range(10)))
     unlabelled = run.conclusions[-1].estimate
     assert unlabelled.basis == "label-free"

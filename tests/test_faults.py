@@ -1,6 +1,7 @@
 """The promise under faults: every acknowledged event is counted exactly once, and one cause gives one trigger."""
 
 import asyncio
+import json
 import shutil
 import signal
 import tempfile
@@ -10,7 +11,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from bestbefore_client.sampling import unit
 from sqlalchemy import text as sql
 
 from infra.local.kafka import Broker
@@ -18,6 +21,7 @@ from infra.local.postgres import Postgres
 from infra.local.services import Services, ephemeral
 from infra.migrate import upgrade
 from infra.topic_admin import create_topics
+from models.label_sampling import Plan
 from streams.descriptor_files import load_reference
 from streams.errors import StoreUnreachable
 from streams.event_store import EventStore
@@ -29,6 +33,7 @@ from tests.fault_rig import PARTITIONS, ROOT, Crew, Expected, Sender, Traffic, c
 GROUP = "faults"
 READ = ("inference", "inputs", "labels", "profiles")
 SECONDS = 32.0  # over which the traffic is spread
+ASKED = 0.01  # share of predictions that labels are asked for
 DEADLINE = 90.0  # after which counts that still differ are a failure
 
 
@@ -41,6 +46,8 @@ def place() -> Iterator[tuple[Path, Services, Settings]]:
         upgrade(services.store)
         create_topics(settings)
         reference = load_reference(ROOT / "examples" / "digits" / "descriptors")
+        terms = msgspec.structs.replace(reference.labels, plan=Plan(rate=ASKED, uniform=1.0))
+        reference = msgspec.structs.replace(reference, labels=terms)
         store = EventStore(services.store)
         store.register(reference.model, reference.version, reference.digest, encode_reference(reference))
         store.close()
@@ -193,6 +200,15 @@ async def play(place: tuple[Path, Services, Settings], hired: Crew, seed: int) -
     return sender, done, wrong
 
 
+def asked_for(traffic: Traffic) -> set[str]:
+    """The inferences of the described model whose hash says that a label is asked for."""
+    days = range(traffic.days)
+    parts = [(d, p) for d in days for p in range(traffic.frames_per_day) if p < traffic.frames_per_day - 1 or d % 2]
+    names = [f"f-{d}-{p}-{i}" for d, p in parts for i in range(traffic.frame_rows)]
+    names += [f"e-{d}-{i}" for d in days for i in range(1, traffic.singles_per_day, 2)]
+    return {name for name in names if unit(name) < ASKED}
+
+
 def ids(records: list[Any]) -> list[str]:
     """The ids of CloudEvents."""
     return [dict(record.headers)["ce_id"].decode() for record in records]
@@ -234,6 +250,10 @@ def test_counts_are_exact_and_one_trigger_comes_under_faults(
     assert set(sent) == {triggers[0].event_id}
     known = {event.event_id for event in store.events(kind="status", limit=100_000)}
     assert set(ids(read_topic(services.broker, settings.topic("status")))) == known
+    requests = read_topic(services.broker, settings.topic("label-requests"))
+    wanted = {json.loads(record.value)["inference_id"]: dict(record.headers)["ce_id"] for record in requests}
+    assert wanted.keys() == asked_for(Traffic(2026))
+    assert len(set(ids(requests))) == len(wanted)
     assert ends == [0, EXIT_BROKEN], report  # with the broker away it cannot commit, but it ends
     assert not hired.ended, f"workers ended by themselves: {hired.ended}" + report
     (folder / "passed").touch()

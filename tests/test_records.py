@@ -149,7 +149,7 @@ def test_a_label_that_is_wrong_says_what(fields: dict[str, Any], message: str) -
 
 def test_a_label_may_only_say_that_the_answer_was_wrong() -> None:
     found = decode_label(json.dumps(LABEL | {"label": None, "correct": False, "source": "feedback"}).encode(), [])
-    assert (found.correct, found.label, found.source, found.propensity) == (False, None, "feedback", 1.0)
+    assert (found.correct, found.label, found.source, found.propensity) == (False, None, "feedback", None)
 
 
 @settings(max_examples=300, derandomize=True, deadline=None)

@@ -4,8 +4,8 @@
 |---|---|
 | left | `trained_model.model_output_interpretation`, `training_data.bestbefore.calibration`: scores are probabilities |
 | right | late labels joined with the confidence of the prediction they are about |
-| statistic | accuracy of audited predictions minus their mean confidence, in points of probability (`concept`); mean confidence of audited predictions minus that of all predictions of the same windows (`labels`) |
-| mismatch | `concept`: the gap exceeds chance (once in 1000 windows) and 3 points: P(y given x) is not what it was, though inputs may look the same. `labels`: the audited predictions are more, or less, confident than the traffic they stand for: labels are not missing at random, and figures from them are biased |
+| statistic | audited labels one by one against the lower end of the label-free 90% interval of their own window, a Shiryaev-Roberts e-detector; accuracy of audited predictions minus their mean confidence, in points of probability (`concept`); mean confidence of audited predictions minus that of all predictions of the same windows (`labels`) |
+| mismatch | `concept`: the labels of closed windows contradict the label-free estimate (while they do not, one such flag in 10,000 labels at most; taken back after 400 labels without another), or the gap exceeds chance (once in 1000 windows) and 3 points: P(y given x) is not what it was, though inputs may look the same. `labels`: the audited predictions are more, or less, confident than the traffic they stand for: labels are not missing at random, and figures from them are biased |
 | unknown | no calibration was registered, fewer than 100 labels of predictions with a confidence |
 
 The newest windows that together hold 100, 200 and 400 labels are judged, the chance of an error shared between the
@@ -23,6 +23,7 @@ from models.checks.verdict import Effect, Side, Verdict
 from models.distance import Z90
 from models.evidence import Evidence
 from models.profile import UNIT, WEIGHT
+from models.quality import wilson
 
 ENOUGH = 100  # labels; a gap of 15 points then exceeds chance
 HORIZONS = (100, 200, 400)
@@ -44,16 +45,22 @@ class Gap(NamedTuple):
 
 def live(seen: Observed) -> Iterator[Verdict]:
     """Concept, and fairness of the labels."""
+    contradicted = _contradicted(seen)
+    if contradicted is not None:
+        yield contradicted
     if seen.reference.calibration is None:
-        yield CHECK.unknown(f"{CALIBRATION} is not declared", field="concept")
+        if contradicted is None:
+            yield CHECK.unknown(f"{CALIBRATION} is not declared", field="concept")
         return
     horizons = [newest(seen, n) for n in HORIZONS]
     n = sum(e.audit_confident for e in horizons[-1])
     if n < ENOUGH:
-        reason = f"{n} labels of predictions with a confidence, {ENOUGH} are needed"
-        yield CHECK.unknown(reason, field="concept", left=seen.side(CALIBRATION, "scores are probabilities"))
+        if contradicted is None:
+            reason = f"{n} labels of predictions with a confidence, {ENOUGH} are needed"
+            yield CHECK.unknown(reason, field="concept", left=seen.side(CALIBRATION, "scores are probabilities"))
         return
-    yield _concept(seen, _clearest([gap_to_truth(windows) for windows in horizons]))
+    if contradicted is None:
+        yield _concept(seen, _clearest([gap_to_truth(windows) for windows in horizons]))
     yield _fair(_clearest([gap_to_traffic(windows) for windows in horizons]))
 
 
@@ -146,6 +153,27 @@ def _concept(seen: Observed, gap: Gap) -> Verdict:
         f"{gap.audited:.3f} of {gap.n} audited predictions are right, their mean confidence is {gap.other:.3f}: the "
         f"model is {told}",
         action="recalibrate" if modest else "retrain", severity="info" if modest else "critical", **sides,
+    )  # fmt: skip
+
+
+def _contradicted(seen: Observed) -> Verdict | None:
+    """The flag of the watch on audited labels, while it is up; None otherwise. See `models.concept`."""
+    audited = seen.audited
+    if audited is None or audited.flag is None or audited.concept is None:
+        return None
+    flag, run = audited.flag, round(audited.concept.run_length)
+    share = flag.right / flag.n
+    low, high = wilson(share, flag.n)
+    effect = Effect(
+        statistic="audited accuracy minus lower end of the label-free estimate", estimate=share - flag.low,
+        low=low - flag.low, high=high - flag.low, threshold=0.0, n=flag.n,
+    )  # fmt: skip
+    return CHECK.mismatch(
+        f"{share:.3f} of {flag.n} audited predictions are right, the label-free estimate of the same windows says at "
+        f"least {flag.low:.3f}: what the labels mean for the same inputs has changed, or content has come that the "
+        f"estimate cannot judge (without either, one such flag in {run:,} labels)",
+        field="concept", left=Side("telemetry.quality.label_free.low", round(flag.low, 4)),
+        right=Side("telemetry.audited.accuracy", round(share, 4), n=flag.n), effect=effect,
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from models.audited_quality import AuditedQuality
 from models.causes import OpenCause
 from models.checks.verdict import Side
 from models.columns import Subject
@@ -44,6 +45,7 @@ class Observed:
     causes: tuple[OpenCause, ...] = ()  # mismatches that were open before this window
     memory: Memory = field(default_factory=dict)
     usual: Usual | None = None  # what segments usually add to the difference of embeddings from the reference
+    audited: AuditedQuality | None = None  # all audits since the registration, of closed windows
 
     def value(self, path: str) -> Any:
         """The declared fact at `path`, or None."""

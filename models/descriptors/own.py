@@ -161,6 +161,19 @@ class Bin(msgspec.Struct, kw_only=True):
     accuracy: Share | None = None
 
 
+class CalibratedClasses(msgspec.Struct, kw_only=True):
+    """Scores to probabilities: for two classes one table, of the second; else one per class.
+
+    `residual` is the standard deviation of the estimated accuracy's error on parts of the hold-out, beyond sampling.
+    """
+
+    classes: list[str] | None = None
+    knots: list[list[float]] | None = None
+    values: list[list[Share]] | None = None
+    residual: Amount | None = None
+    n: Count | None = None
+
+
 class CalibrationTable(msgspec.Struct, kw_only=True):
     """How confidence relates to accuracy on the hold-out."""
 
@@ -169,6 +182,7 @@ class CalibrationTable(msgspec.Struct, kw_only=True):
     accuracy: Share | None = None
     n: Count | None = None
     bins: list[Bin] | None = None
+    tables: CalibratedClasses | None = None
 
 
 class EmbeddingClass(msgspec.Struct, kw_only=True):
@@ -288,12 +302,36 @@ class Rate(msgspec.Struct, kw_only=True):
     unit: str | None = None
 
 
+class SegmentShare(msgspec.Struct, kw_only=True):
+    """What part of the traffic a segment is."""
+
+    segment: dict[str, str]
+    share: Share
+
+
+class LabelBudget(msgspec.Struct, kw_only=True):
+    """How many labels are asked for: a `share` of events, or `per_day` of them at the declared rate.
+
+    `uniform` of it is spread evenly; `segments` with their shares of traffic get labels by the root of their size.
+    """
+
+    share: Share | None = None
+    per_day: Amount | None = None
+    uniform: Share | None = None
+    segments: list[SegmentShare] | None = None
+
+
 class Labels(msgspec.Struct, kw_only=True):
-    """When labels come, for which share of events, and from whom."""
+    """When labels come, for which share of events, from whom, and how many may be asked for.
+
+    `missing` says of labels that were asked for and never come whether they are missing at `random`.
+    """
 
     delay: Duration | None = None
     share: Share | None = None
     source: str | None = None
+    budget: LabelBudget | None = None
+    missing: str | None = None
 
 
 class ProductionDataOwn(Own, kw_only=True):
