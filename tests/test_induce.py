@@ -2,7 +2,6 @@
 
 import hashlib
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -66,9 +65,9 @@ def model(reference: Reference) -> Embedder:
 
 
 @pytest.fixture
-def copied(folder: Path, tmp_path: Path) -> Iterator[Path]:
+def copied(folder: Path, tmp_path: Path) -> Path:
     shutil.copytree(folder.parent, tmp_path / "digits")
-    yield tmp_path / "digits" / "descriptors"
+    return tmp_path / "digits" / "descriptors"
 
 
 def held_out(n: int = 300, seed: int = 0) -> Split:
