@@ -1,6 +1,6 @@
 """Accuracy without labels under drift, CNN on digits: ours beside ATC, DoC, a forest on the nuclear norm, a constant.
 
-    python -m benchmarks.label_free            # six models, seeds 70 to 75: about four minutes
+    python -m benchmarks.label_free            # six models, seeds 70 to 75: three minutes of one core
     python -m benchmarks.label_free 0 4        # models with seeds 0 to 3
 
 `dev` rows leave the tested family (and every pair that holds it) out of all that is fitted; `held` rows test families
