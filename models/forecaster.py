@@ -31,7 +31,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 VERSION = 1
-MINIMUM = 20  # assessed windows before anything is forecast: fewer were never trained on
+# Assessed windows before anything is forecast: fewer were never trained on. The Kalman filter is no stand-in for them:
+# its interval held the crossing in 73% of 720 forecasts after 8 to 19 windows of the demo's seeds.
+MINIMUM = 20
 LONGEST_SILENCE = 30  # windows without a reading, a little more than the longest outage trained on
 AVERAGED = 10  # windows that the level averages over: 1 / (1 - .9)
 FORGOTTEN = 400  # windows without a reading after which nothing is left to age

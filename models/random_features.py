@@ -59,7 +59,7 @@ def drawn(features: int, seed: int, dimension: int) -> tuple[Floats, Floats]:
     """W (dimension, features), standard normal, and b (features,), uniform in [0, 2 pi).
 
     >>> w, b = drawn(4, 0, 2)
-    >>> w.shape, b.shape, w[0, 0] == drawn(4, 0, 2)[0][0, 0]
+    >>> w.shape, b.shape, bool(w[0, 0] == drawn(4, 0, 2)[0][0, 0])
     ((2, 4), (4,), True)
     """
     count = features * (dimension + 1)

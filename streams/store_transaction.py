@@ -88,12 +88,12 @@ class Transaction:
         rows = LOAD_STATES.rows(self._connection, sorted(set(subjects)))
         return {(row[0], row[1], row[2]): State(row[3], bytes(row[4])) for row in rows}
 
-    def load_versions(self, model: str) -> dict[Subject, State]:
-        """The saved states of all traffic of every version of a model."""
+    def load_versions(self, model: str, limit: int = 64) -> dict[Subject, State]:
+        """The saved states of all traffic of the versions of a model, those that changed last."""
         t = schema.estimator_state.c
-        query = select(t.version, t.format_version, t.body).where(t.model == model, t.segment == "")
-        rows = self._connection.execute(query.order_by(t.version))
-        return {(model, row[0], ""): State(row[1], bytes(row[2])) for row in rows if row[0]}
+        query = select(t.version, t.format_version, t.body).where(t.model == model, t.segment == "", t.version != "")
+        rows = self._connection.execute(query.order_by(t.updated_at_us.desc(), t.version).limit(limit))
+        return {(model, row[0], ""): State(row[1], bytes(row[2])) for row in rows}
 
     def save_states(self, states: Mapping[Subject, State]) -> None:
         """Saves states, replacing those of the same subjects."""

@@ -11,6 +11,7 @@ from models.assessor import FORMAT, Conclusion, State, assess, fresh
 from models.checks.quality_and_time_to_threshold import CHECK, live
 from models.columns import Categories, Inferences, Outcomes, Subject
 from models.notes import Note
+from models.policy import rfc3339
 from models.profile import Profile
 from models.quality import Calibration
 from models.reference import LabelTerms, NumericFeature, Reference, unregistered
@@ -282,6 +283,25 @@ def test_late_labels_revise_their_window() -> None:
     assert revised.estimate is not None
     assert revised.estimate < unlabelled.estimate - 0.05
     assert [e.audits for e in run.state.ring] == [60] * 10 + [0]
+
+
+def test_no_window_that_waits_for_labels_is_settled() -> None:
+    """Labels come two hours late and twelve; until then the window is open, and the forecast will take it in again."""
+    rng = np.random.default_rng(8)
+    run = Run(msgspec.structs.replace(REFERENCE, labels=LabelTerms(delay_us=12 * HOUR)))
+    for hour in range(40):
+        now = START + hour * HOUR
+        for age in (2, 12):
+            if hour >= age:
+                run.state.assembly.add(now - age * HOUR, now, outcomes(rng, 20 - age // 2, 0.95))
+        run.hours(window(rng, labels=0))
+    settled = run.state.outlook.settled
+    assert settled is not None
+    waiting = [e.start for e in run.state.ring if e.audits and not e.mark.closed]
+    assert len(waiting) == 10
+    assert START + 20 * HOUR < settled.until < min(waiting)
+    assert run.status["labels"]["closed_until"] == rfc3339(min(waiting))
+    assert run.status["labels"]["delay"] == {"p50": 2 * 3600.0, "p95": 12 * 3600.0}
 
 
 def test_a_revision_alone_is_remembered_and_says_nothing_yet() -> None:

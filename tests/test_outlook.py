@@ -6,12 +6,13 @@ import msgspec
 import numpy as np
 import pytest
 
+from models.columns import Categories, Outcomes
 from models.evidence import Evidence
 from models.forecast import filter_quality
 from models.forecast_history import History
 from models.outlook import KEPT, OPEN, Forecast, Outlook, forecast
 from models.own_history import Calibration
-from models.profile import WEIGHT
+from models.profile import WEIGHT, Profile
 from models.reference import FORECASTERS, Reference, compile_reference
 from tests.test_assessor import HOUR, REFERENCE, START, SUBJECT, Run, outcomes, window
 
@@ -20,11 +21,17 @@ LABELS = 100
 
 def audited(number: int, accuracy: float, labels: int = LABELS) -> Evidence:
     """A window with this share of right answers among its labels."""
-    right = round(labels * accuracy)
-    return Evidence(
-        START + number * HOUR, n=1000, weight=1000 * WEIGHT, audits=labels, audits_correct=right,
-        audit_weight=labels * WEIGHT, audit_correct=right * WEIGHT, audit_squared=labels * WEIGHT,
+    made = Profile()
+    rows = Outcomes(
+        offset=np.arange(labels), time=np.arange(labels), event_time=np.arange(labels),
+        correct=np.arange(labels) < round(labels * accuracy),
+        truth=Categories(np.zeros(labels, np.int32), ("yes",)), confidence=np.full(labels, 0.9),
+        feedback=np.zeros(labels, np.bool_),
     )  # fmt: skip
+    made.add(rows, REFERENCE)
+    found = Evidence(START + number * HOUR, n=1000, weight=1000 * WEIGHT)
+    found.add(made)
+    return found
 
 
 def unlabelled(known: Evidence) -> Evidence:
