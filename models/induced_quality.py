@@ -50,7 +50,7 @@ from models.registrar import Registrar
 from models.unlike import Unlike
 
 __all__ = [  # noqa: RUF022 -- sorted as strings sort
-    "Answers", "InducedQuality", "WEIGHT", "fit", "inducer", "partial",
+    "Answers", "InducedQuality", "WEIGHT", "fit", "inducer",
 ]  # fmt: skip
 
 KIND, VERSION = "estimator of quality", 1
