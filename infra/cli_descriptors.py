@@ -155,4 +155,30 @@ def export(folder: Path, style: str, out: Path) -> None:
         click.echo(f"wrote {path}")
 
 
-COMMANDS: tuple[Any, ...] = (check, describe, export, register)
+@click.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--data", type=FILE, required=True,
+              help="Labelled data that the model has not learnt from (.npz, .parquet, .csv).")  # fmt: skip
+@click.option("--train", type=FILE, help="Training data in the same form; else a half of --data stands in for it.")
+@click.option("--label", help="Label column of a table, where it is not the declared label field.")
+@click.option("--without", multiple=True, help="A family of drift that cannot happen to this data; may be repeated.")
+@click.option("--seed", default=0, show_default=True)
+@click.pass_context
+def induce(
+    ctx: click.Context, folder: Path, data: Path, train: Path | None, label: str | None, without: tuple[str, ...],
+    seed: int,
+) -> None:  # fmt: skip
+    """Fit an estimator of quality without labels for the model in FOLDER, by inducing drift on labelled data.
+
+    Writes it beside the descriptors and names it in training_data. Register the folder afterwards.
+    """
+    from infra.induced_text import lines_of  # noqa: PLC0415 -- onnxruntime is slow to import
+    from infra.inducing import induce as run  # noqa: PLC0415 -- as above
+
+    done = run(folder, data, settings_of(ctx), train=train, label=label, without=without, seed=seed)
+    for line in lines_of(done):
+        click.echo(line)
+    click.echo(f"Next: bestbefore register {folder}")
+
+
+COMMANDS: tuple[Any, ...] = (check, describe, export, induce, register)

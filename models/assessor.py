@@ -349,7 +349,7 @@ def _status(
             "high": rounded(estimate.high), "basis": estimate.basis, "n": estimate.n, "reason": estimate.reason,
         },
         "window_quality": {
-            "label_free": _reading(own_free), "audited": _reading(own_audit),
+            "label_free": _reading(own_free) | {"by": evidence.read_by(reference)}, "audited": _reading(own_audit),
             "labels": sum(e.audits for e in state.ring),
         },
         "quality_audited": audited_fields(state.audited),

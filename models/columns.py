@@ -140,6 +140,7 @@ class Embedded(Columns):
     origin: Categories | None = None
     misfit: NDArray[np.bool_] | None = None
     capped: NDArray[np.bool_] | None = None
+    scores: NDArray[np.float32] | None = None  # (n, classes) as recomputed; NaN in rows that have none
     segment: Categories | None = None  # which segment each row is of; only in the rows of all traffic
 
 

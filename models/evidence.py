@@ -13,6 +13,7 @@ from models.class_tables import COVERED, SUM, estimate
 from models.closed_windows import Mark
 from models.distance import effective
 from models.forecast import MEMORY, Reading, reading
+from models.induced_evidence import RARE, InducedSums, bound, induced_estimate
 from models.profile import UNIT, WEIGHT, Profile
 from models.profile_audits import ASKED_CELLS, CELLS, MOMENTS
 from models.quality import Estimate, audited, label_free
@@ -58,6 +59,9 @@ class Evidence(msgspec.Struct):
     cbpe_variance: int = 0
     mark: Mark = Mark()
     ages: dict[int, int] = {}  # audits by the window they came in: 2 * (windows after their own) + (1 if right)
+    unanswered: int = 0  # weight of events without an answer
+    inputs: int = 0  # sampled inputs that the registered estimator of quality reads
+    induced: InducedSums = InducedSums()
 
     def add(self, profile: Profile, age: int = 0) -> None:
         """Add what a profile of this window says, which became known `age` windows later."""
@@ -87,6 +91,7 @@ class Evidence(msgspec.Struct):
             self.audit_confident_correct += int(confident[1])
             self.audit_confidence += int(confident[2])
             self.audit_confidence_squared += int(confident[3])
+        self._add_induced(profile)
         self._add_cells(profile, age)
 
     def _add_cells(self, profile: Profile, age: int) -> None:
@@ -113,6 +118,12 @@ class Evidence(msgspec.Struct):
         came = {2 * age: counts.get("audit.n", 0) - right, 2 * age + 1: right}
         self.ages = _merged(self.ages, {key: n for key, n in came.items() if n})
 
+    def _add_induced(self, profile: Profile) -> None:
+        self.unanswered += profile.counts.get("weight", 0) - profile.counts.get("answered", 0)
+        found = InducedSums.of(profile)
+        self.induced += found
+        self.inputs += found.rows
+
     def join(self, other: "Evidence") -> "Evidence":
         """Both windows as one block that ends with `other`."""
         values: dict[str, Any] = {}
@@ -126,7 +137,29 @@ class Evidence(msgspec.Struct):
                 values[name] = its if name == "mark" else mine + its
         return Evidence(other.start, **values)
 
+    @property
+    def free_n(self) -> int:
+        """Events that a label-free reading rests on: sampled inputs, unless there are next to none; then all."""
+        return self.inputs if self.inputs * RARE > self.n else self.n
+
     def label_free(self, reference: Reference) -> Estimate:
+        """The estimate without labels: that of the registered estimator where it has inputs, else from confidences."""
+        return self.induced_reading(reference) or self._confident(reference)
+
+    def induced_reading(self, reference: Reference) -> Estimate | None:
+        """What the registered estimator says, be it that it does not know; None where it has too little to read."""
+        missing = self.weight - self.scored if self.scored else self.unanswered
+        failed = missing / self.weight if self.weight else 0.0
+        confidence = self.confidence / UNIT / (self.scored / WEIGHT) if self.scored else None
+        return induced_estimate(self.induced, reference, failed, confidence)
+
+    def read_by(self, reference: Reference) -> str:
+        """Which estimator `label_free` is of: `induced` (the registered one), `tables` of classes, or `confidence`."""
+        if self.induced_reading(reference) is not None:
+            return "induced"
+        return "tables" if self._judged(reference, 1.0) is not None else "confidence"
+
+    def _confident(self, reference: Reference) -> Estimate:
         """The estimate from confidences; sampled events weigh 1 / probability.
 
         Without scores there is none, unless every event failed or abstained: an outage needs no scores to be wrong.
@@ -192,6 +225,7 @@ def remember(ring: list[Evidence], start: int, profile: Profile, age: int = 0) -
     ring.append(fresh)
     ring.sort(key=lambda e: e.start)
     del ring[:-MEMORY]
+    bound(ring)
     return fresh
 
 
@@ -212,7 +246,7 @@ def begun_blocks(ring: Sequence[Evidence], reference: Reference, begun: Begun = 
     """What is left unfinished after these windows, for `readings` of those that follow."""
     closed = [e for e in ring if e.mark.closed]
     audits = _unfinished(closed, AUDIT_BLOCK, "audits", begun[1])
-    return _unfinished(ring, max(reference.minimum_n, 1), "n", begun[0]), audits
+    return _unfinished(ring, max(reference.minimum_n, 1), "free_n", begun[0]), audits
 
 
 def _unfinished(ring: Sequence[Evidence], enough: int, count: str, begun: Evidence | None) -> Evidence | None:
@@ -228,7 +262,7 @@ def readings(ring: Sequence[Evidence], reference: Reference, begun: Begun = (Non
     """One reading per window that has something to say, oldest first; `begun` as `begun_blocks` gives it."""
     length = reference.window_us
     enough = max(reference.minimum_n, 1)
-    free = {b.start // length: b.label_free(reference) for b in blocks(ring, enough, "n", begun[0])}
+    free = {b.start // length: b.label_free(reference) for b in blocks(ring, enough, "free_n", begun[0])}
     audits = audit_readings(ring, reference, begun[1])
     last = {ring[-1].start // length} if ring else set()
     nothing = Estimate(reason="nothing in this window")

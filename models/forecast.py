@@ -287,7 +287,7 @@ def _kalman(used: Sequence[Reading], slope_noise: float, ahead: int) -> tuple[fl
     level, slope, bias = start if start is not None else 0.0, 0.0, 0.0
     fresh_bias = next((r.bias_sd for r in used if r.label_free is not None), 0.0)
     vl, vls, vlb, vs, vsb, vb = FRESH_LEVEL**2, 0.0, 0.0, FRESH_SLOPE**2, 0.0, fresh_bias**2
-    qs, keep, likelihood, window = slope_noise**2, BIAS_KEEPS, 0.0, first.window
+    qs, keep, likelihood, window, widest = slope_noise**2, BIAS_KEEPS, 0.0, first.window, fresh_bias
     for seen in used:
         moved = (1 - keep * keep) * seen.bias_sd**2
         for _ in range(seen.window - window):
@@ -305,6 +305,8 @@ def _kalman(used: Sequence[Reading], slope_noise: float, ahead: int) -> tuple[fl
             vs, vsb, vb = vs - ks * vls, vsb - ks * vlb, vb - kb * vlb
             vl, vls, vlb = vl - kl * vl, vls - kl * vls, vlb - kl * vlb
         if seen.label_free is not None:
+            # Stronger drift than ever brings a bias of its own, of which labels have taught nothing yet.
+            vb, widest = vb + max(seen.bias_sd**2 - widest**2, 0.0), max(widest, seen.bias_sd)
             noise = max(seen.label_free_se, 1e-4) ** 2
             hl, hs, hb = vl + vlb, vls + vsb, vlb + vb
             total, error = hl + hb + noise, seen.label_free - level - bias

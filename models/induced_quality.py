@@ -49,7 +49,9 @@ from models.quality import Estimate
 from models.registrar import Registrar
 from models.unlike import Unlike
 
-__all__ = ["WEIGHT", "Answers", "InducedQuality", "fit", "inducer"]
+__all__ = [  # noqa: RUF022 -- sorted as strings sort
+    "Answers", "InducedQuality", "WEIGHT", "fit", "inducer",
+]  # fmt: skip
 
 KIND, VERSION = "estimator of quality", 1
 STRANGE = {

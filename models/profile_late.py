@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from models.columns import Categories, Embedded, Floats, Ints, Outcomes, Served
 from models.fixed_point import CLIP, WEIGHT, fixed, some, squares, total, weights
+from models.induced_evidence import add_induced
 from models.profile_audits import add_cells
 from models.profile_kernel import add_kernel, finite
 from models.profile_outputs import CONFIDENCE_EDGES, add_present
@@ -35,6 +36,7 @@ def add_embedded(into: Tables, rows: Embedded, reference: Reference) -> None:
     into.count("input_weight", total(weight, len(rows)))
     into.count("input_weight_squared", squares(rows.weight, len(rows)))
     _add_skew(into, rows, weight)
+    add_induced(into, rows, reference)
     known = reference.embedding
     if known is None or len(known.mean) != rows.embedding.shape[1]:
         into.count("embedding_without_reference", len(rows))

@@ -15,6 +15,7 @@ from models.descriptors.paths import items_at
 from models.domains import Domain, domains
 from models.label_sampling import Plan, registered_plan
 from models.quality import Calibration
+from models.quality_estimator import QualityEstimator
 from models.quantities import converted, number_of
 from models.random_features import KernelReference, compiled
 from models.units import DAY_US, duration_us
@@ -119,6 +120,7 @@ class Reference(msgspec.Struct, frozen=True):
     calibration: Calibration | None = None
     tables: ClassTables | None = None  # of a classifier
     embedding: EmbeddingReference | None = None
+    quality_estimator: QualityEstimator | None = None
     file: ModelFile | None = None
     latency_limit_ms: float | None = None
     labels: LabelTerms = LabelTerms()
@@ -174,11 +176,17 @@ def compile_reference(descriptors: Mapping[str, Mapping[str, Any]], digest: str 
         calibration=Calibration.from_descriptor(data["calibration"]) if data.get("calibration") else None,
         tables=from_descriptor(tables) if (tables := (data.get("calibration") or {}).get("tables")) else None,
         embedding=_embedding(data["embedding"]) if (data.get("embedding") or {}).get("mean") else None,
+        quality_estimator=_quality_estimator(data),
         file=_file(_own(descriptors, "trained_model")),
         latency_limit_ms=_latency_limit(descriptors),
         labels=_labels(_own(descriptors, "production_data"), data),
         descriptors={kind: dict(tree) for kind, tree in descriptors.items()},
     )
+
+
+def _quality_estimator(data: Mapping[str, Any]) -> QualityEstimator | None:
+    section = _section(data, "quality_estimator", "training_data.bestbefore.quality_estimator")
+    return QualityEstimator.from_descriptor(section) if section else None
 
 
 def _latency_limit(descriptors: Mapping[str, Mapping[str, Any]]) -> float | None:

@@ -62,8 +62,12 @@ class Registrar:
         limited = strangeness.limited(np.concatenate(odd), np.concatenate(alien), 1 / np.bincount(of)[of])
         return Parts(drift.tables, drift.ridge, interval, limited)
 
+    def drift(self, without: frozenset[str]) -> Drift:
+        """What is fitted to the windows without these families."""
+        return self._drift.get(without) or self._drift.setdefault(without, self._fit(without))
+
     def _fitted(self, aliens: Windows | None, without: frozenset[str]) -> tuple[Drift, Unlike]:
-        drift = self._drift.get(without) or self._drift.setdefault(without, self._fit(without))
+        drift = self.drift(without)
         seen = ~self.windows.holding(without)
         foreign = window_inputs(aliens, drift.tables)[0] if aliens is not None else drift.inputs[:0]
         return drift, unlike.fit(drift.inputs[seen], drift.means.residual[seen], foreign)

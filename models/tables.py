@@ -21,7 +21,7 @@ OTHER, MISSING = "__other__", "__missing__"  # categories beyond the bound, and 
 FORMAT = 1
 # What is kept per feature, beside `feature.`; what is kept per group (origin, version), at most MAX_GROUPS of them.
 ABOUT_FEATURES = ("violations.", "special.", "wide.", "fine.")
-GROUPED = ("skew.", "cosine.", "digest.", "kernel.segment.")
+GROUPED = ("skew.", "cosine.", "digest.", "induced.", "kernel.segment.")
 
 
 class Tables:

@@ -20,6 +20,7 @@ from models.descriptors.kinds import kind_of, meant
 from models.descriptors.paths import KINDS
 from models.descriptors.problem import DescriptorProblem
 from models.descriptors.text import Parsed, json_text, parse, yaml_text
+from models.quality_estimator import PATH, bare
 from models.reference import Reference, compile_reference
 from streams.errors import DescriptorError
 
@@ -31,9 +32,10 @@ __all__ = [  # noqa: RUF022 -- sorted as strings sort
 SUFFIXES = (".yaml", ".yml", ".json")
 MAX_MODEL_BYTES = 2 << 30
 MAX_BYTES = 8 << 20
+MAX_ESTIMATOR_BYTES = 32 << 20  # it travels with the reference
 _PICKLES = (".pkl", ".pickle", ".joblib")
 _LAST_STEP = re.compile(r"""(?:\.?[^.\[\]]+|\["[^"]*"\]|\[\d+\]|\.)$""")
-_PATH = re.compile(rf"(?:{'|'.join(KINDS)})(?:[.\[][^\s:]*)?")
+_NAMED = re.compile(rf"(?:{'|'.join(KINDS)})(?:[.\[][^\s:]*)?")
 
 
 class _File(NamedTuple):
@@ -93,7 +95,7 @@ class DescriptorSet(Descriptors):
 
     def refuse(self, error: Exception) -> NoReturn:
         """Raise DescriptorError for an error whose text begins with a path, with the place of that path."""
-        found = _PATH.match(str(error))
+        found = _NAMED.match(str(error))
         self._refuse(DescriptorProblem(str(error), 0, *([found.group()] if found else [])))
 
     def note_lines(self) -> list[str]:
@@ -219,13 +221,48 @@ def load_reference(folder: Path) -> Reference:
     return reference_of(read_set(folder))
 
 
-def reference_of(descriptors: DescriptorSet) -> Reference:
-    """The compiled reference of a set, its ONNX file found and pinned. Raises DescriptorError."""
+def reference_of(descriptors: DescriptorSet, *, estimator: bool = True) -> Reference:
+    """The compiled reference of a set, its ONNX file found and pinned. Raises DescriptorError.
+
+    Without `estimator` the file of the estimator of quality is not read, because it is to be made.
+    """
     try:
         reference = compile_reference(descriptors.trees, descriptors.digest())
     except (ValueError, TypeError, AttributeError, KeyError) as error:
         descriptors.refuse(error)
-    return _with_file(reference, descriptors)
+    found = _with_file(reference, descriptors)
+    return _with_estimator(found, descriptors) if estimator else found
+
+
+def _with_estimator(reference: Reference, descriptors: DescriptorSet) -> Reference:
+    """The estimator of quality is read once, here, and travels with the reference from then on."""
+    known = reference.quality_estimator
+    if known is None:
+        return reference
+    path = descriptors.folder / known.file
+    where = f"{descriptors.folder}/{descriptors.place(f'{PATH}.file')}: {PATH}.file {known.file}"
+    again = f"run `bestbefore induce {descriptors.folder} --data FILE` again, or remove {PATH}"
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_ESTIMATOR_BYTES:
+            raise DescriptorError(f"{where} is no regular file of at most {MAX_ESTIMATOR_BYTES >> 20} MiB; {again}")
+        content = path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise DescriptorError(
+            f"{where} cannot be read ({getattr(error, 'strerror', None) or error}); {again}"
+        ) from None
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != known.digest:
+        raise DescriptorError(
+            f"{where} hashes to sha256:{digest}, but {PATH}.digest says sha256:{known.digest}; put that file back, or "
+            f"{again}"
+        )
+    found = msgspec.structs.replace(known, content=content)
+    try:
+        fitted = found.unpacked().model
+    except ValueError as error:
+        raise DescriptorError(f"{where}: {error}; {again}") from None
+    return msgspec.structs.replace(reference, quality_estimator=msgspec.structs.replace(found, model=bare(fitted)))
 
 
 def _with_file(reference: Reference, descriptors: DescriptorSet) -> Reference:

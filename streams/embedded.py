@@ -19,11 +19,12 @@ if TYPE_CHECKING:
 
 
 class Recomputed(NamedTuple):
-    """What the model file makes of one input: its embedding, and the column of the highest of `classes` scores."""
+    """What the model file makes of one input: its embedding, its scores, and the column of the highest of them."""
 
     embedding: NDArray[np.float32]
     best: int = -1
     classes: int = 0
+    scores: NDArray[np.float32] | None = None
 
 
 NOTHING = Recomputed(np.empty(0, np.float32))  # there is no model file
@@ -35,7 +36,8 @@ def recomputed(embedder: "Embedder", inputs: NDArray[Any]) -> list[Recomputed]:
     if scores is None or scores.shape[1] < 2:
         return [Recomputed(row) for row in embeddings]
     best = np.where(np.isfinite(scores).all(axis=1), scores.argmax(axis=1), -1).tolist()
-    return [Recomputed(row, column, scores.shape[1]) for row, column in zip(embeddings, best, strict=True)]
+    columns = scores.shape[1]
+    return [Recomputed(row, top, columns, own) for row, top, own in zip(embeddings, best, scores, strict=True)]
 
 
 def embedded_batch(
@@ -59,6 +61,7 @@ def embedded_batch(
             weight=1.0 / np.array([s.propensity for s in samples]),
             embedding=np.stack([one.embedding for one in mine]),
             label=_labels(mine, reference_of(subject.model, subject.version)),
+            scores=_scores(mine),
             segment=None if subject.segment else _segments(samples),
             **_skew(samples, mine),
         )
@@ -73,6 +76,15 @@ def _labels(found: Sequence[Recomputed], reference: Reference) -> Categories | N
         None if one.best < 0 else names[one.best] if len(names) == one.classes else str(one.best) for one in found
     ]
     return None if all(label is None for label in labels) else encoded(labels)
+
+
+def _scores(found: Sequence[Recomputed]) -> NDArray[np.float32] | None:
+    """Scores (n, classes), as many columns as the first input has that has some; NaN for inputs with other ones."""
+    classes = next((one.classes for one in found if one.scores is not None), 0)
+    if not classes:
+        return None
+    none = np.full(classes, np.nan, np.float32)
+    return np.stack([one.scores if one.scores is not None and one.classes == classes else none for one in found])
 
 
 def _segments(samples: Sequence[InputSample]) -> Categories | None:

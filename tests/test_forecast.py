@@ -212,3 +212,17 @@ def test_the_interval_keeps_its_promise_on_unseen_series() -> None:
     assert bound.mean() >= 0.85
     trend_only = house.law("no onset", house.no_onset, todo)
     assert house.covers(trend_only, todo, house.STRETCH, 0.0)[0].mean() < inside.mean()
+
+
+def test_stronger_drift_than_ever_brings_a_bias_that_labels_have_not_taught() -> None:
+    calm = [
+        Reading(window=w, audit=0.95, audit_n=200, label_free=0.95, label_free_se=0.01, bias_sd=0.02) for w in range(30)
+    ]
+
+    def level(bias_sd: float) -> float:
+        """After three windows without labels in which the reading has fallen by seven points."""
+        fallen = [Reading(window=w, label_free=0.88, label_free_se=0.01, bias_sd=bias_sd) for w in range(30, 33)]
+        return filter_quality([*calm, *fallen]).level
+
+    assert level(0.02) < 0.9
+    assert level(0.08) > 0.94

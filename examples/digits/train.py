@@ -1,9 +1,9 @@
 """Trains the digits model of the demo and describes it: `python examples/digits/train.py [DIRECTORY]`.
 
-Writes `digits.onnx` and `descriptors/*.yaml` into DIRECTORY (default: beside this file) and prints the figures that
-matter. The descriptors are what people declare (declared.yaml) plus what is measured here. Running it again gives the
-same model byte for byte: training runs in double precision and the weights are rounded to a grid far coarser than the
-differences between processors.
+Writes `digits.onnx`, `descriptors/*.yaml` and an estimator of quality into DIRECTORY (default: beside this file) and
+prints the figures that matter. The descriptors are what people declare (declared.yaml) plus what is measured here.
+Running it again gives the same model byte for byte: training runs in double precision and the weights are rounded to a
+grid far coarser than the differences between processors.
 """
 
 import hashlib
@@ -24,9 +24,12 @@ from onnx import TensorProto, helper, numpy_helper
 from scipy.optimize import minimize_scalar
 
 from infra.demo.images import CORRUPTIONS, SIDE, Digits, Images, Labels, Split, corrupt, image_features, load
+from infra.inducing import FILE, Fitted, fit, kinds_of
 from models.columns import Categories
 from models.describing_columns import Embeddings
 from models.describing_embedding import embedding_profile
+from models.event_features import softmax
+from models.family_interval import weighted_quantile
 
 Floats = NDArray[np.float64]
 Weights = list[Floats]
@@ -75,13 +78,6 @@ def unpatch(gradient: Floats, channels: int) -> Floats:
     for i, j in itertools.product(range(3), range(3)):
         out[:, i : i + height, j : j + width] += taps[:, :, :, i, j]
     return out[:, 1:-1, 1:-1]
-
-
-def softmax(z: Floats) -> Floats:
-    """Row-wise, safe against overflow."""
-    e = np.exp(z - z.max(1, keepdims=True))
-    shares: Floats = e / e.sum(1, keepdims=True)
-    return shares
 
 
 def gradients(w: Weights, x: Floats, y: Labels) -> Weights:
@@ -247,14 +243,7 @@ def residual_bounds(windows: Windows, calibration: Calibration, level: float = L
     names, member, count = np.unique(windows.family, return_inverse=True, return_counts=True)
     weight = 1 / (len(names) * count[member])
     tail = (1 - min(1.0, level * (len(names) + 1) / len(names))) / 2
-    return -_upper(-residual, weight, 1 - tail), _upper(residual, weight, 1 - tail)
-
-
-def _upper(values: Floats, weight: Floats, level: float) -> float:
-    """The smallest value with at least `level` of the weight at or below it."""
-    order = np.argsort(values, kind="stable")
-    position = np.searchsorted(np.cumsum(weight[order]), level - 1e-12)
-    return float(values[order][min(int(position), len(order) - 1)])
+    return -weighted_quantile(-residual, weight, 1 - tail), weighted_quantile(residual, weight, 1 - tail)
 
 
 def left_out_coverage(fitted: Windows, tested: Windows, calibration: Calibration) -> dict[str, float]:
@@ -357,16 +346,23 @@ def describe_data(data: Split, run: Serve, calibration: Calibration, digest: str
     }
 
 
+def induced_quality(digits: Digits, run: Serve, digest: str) -> Fitted:
+    """The estimator of quality without labels, as `bestbefore induce` fits it."""
+    kinds = kinds_of(digits.train.images, digits.reference.images, (), ())
+    return fit(run, *digits.train, *digits.reference, kinds, model=digest.removeprefix("sha256:"))
+
+
 def accuracy(run: Serve, data: Split) -> float:
     """Share of images that the model reads rightly."""
     return float((run(data.images)[0].argmax(1) == data.labels).mean())
 
 
-def write(directory: Path, content: bytes, measured: dict[str, dict[str, Any]]) -> None:
-    """The model and the eight descriptors, as text that reads and compares line by line."""
+def write(directory: Path, content: bytes, estimator: bytes, measured: dict[str, dict[str, Any]]) -> None:
+    """The model, its estimator, and the eight descriptors, as text that reads and compares line by line."""
     folder = directory / "descriptors"
     folder.mkdir(parents=True, exist_ok=True)
     (directory / "digits.onnx").write_bytes(content)
+    (folder / FILE).write_bytes(estimator)
     declared = yaml.safe_load((HERE / "declared.yaml").read_text(encoding="utf-8"))
     for kind, facts in declared.items():
         text = yaml.safe_dump({**facts, **measured.get(kind, {})}, sort_keys=False, width=120, default_flow_style=None)
@@ -380,9 +376,12 @@ def main(arguments: Sequence[str]) -> None:
     run, digest = serve(content), "sha256:" + hashlib.sha256(content).hexdigest()
     calibration = calibrate(run(digits.reference.images)[0], digits.reference.labels)
     described = describe_data(digits.reference, run, calibration, digest)
+    quality = induced_quality(digits, run, digest)
+    described["bestbefore"]["quality_estimator"] = quality.section(FILE, quality.quality.pack())
     write(
         Path(arguments[0]) if arguments else HERE,
         content,
+        quality.quality.pack(),
         {"trained_model": describe_model(digits, run, digest), "training_data": described},
     )
     fitted, fresh = induce(digits.reference, run, calibration), induce(digits.held_out, run, calibration, seed=8)
@@ -391,6 +390,7 @@ def main(arguments: Sequence[str]) -> None:
         "accuracy": {"reference": calibration.accuracy, "held_out": rounded(accuracy(run, digits.held_out), 4)},
         "residuals": described["bestbefore"]["calibration"]["residuals"],
         "coverage_of_left_out_families": left_out_coverage(fitted, fresh, calibration),
+        "estimator": {what: rounded(quality.mean(what), 3) for what in ("error", "coverage", "width")},
     }
     sys.stdout.write(json.dumps(figures, indent=1) + "\n")
 

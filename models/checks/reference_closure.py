@@ -17,6 +17,9 @@ information. With `trained_model.post_processing` the outputs are those of `fina
 `training_data.distribution`, `bestbefore.classes` and `bestbefore.confusion` must be the same; where two of three
 agree, the third is wrong.
 
+An estimator of quality (`training_data.bestbefore.quality_estimator`) names the digest of the model file it was fitted
+on, which must be the one described.
+
 What to do: correct the name, or declare what it names.
 
 Aliases: `tec:1` (goals), `tec:3B` `tec:3C` `tec:4B` `tec:4C` (outputs), `tec:5B` `tec:5C` (inputs), `tec:14B` `tec:14C`
@@ -27,6 +30,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from models.checks.check import Check
+from models.checks.fitted_on import fitted_on
 from models.checks.identifiers import identifiers
 from models.checks.label_names import labels
 from models.checks.predicate import plain
@@ -61,6 +65,7 @@ def design(at: Workplace) -> Iterator[Verdict]:
     for link in (_traffic(at), _polarity(at), *_tensors(at)):
         yield from _linked(at, link)
     yield from labels(CHECK, at)
+    yield from fitted_on(CHECK, at)
 
 
 def _linked(at: Workplace, link: Link) -> Iterator[Verdict]:

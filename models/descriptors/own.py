@@ -220,6 +220,20 @@ class Embedding(msgspec.Struct, kw_only=True):
     digest: str | None = None
 
 
+class Estimator(msgspec.Struct, kw_only=True):
+    """The estimator of quality without labels, as `bestbefore induce` writes it; `model` is the model file's digest."""
+
+    file: str | None = None
+    digest: str | None = None
+    model: str | None = None
+    n: Count | None = None
+    families: list[str] | None = None
+    level: Share | None = None
+    error: Share | None = None
+    coverage: Share | None = None
+    width: Share | None = None
+
+
 class TrainingDataOwn(Own, kw_only=True):
     """What the data and the model's answers on the hold-out were like. `confusion` is truth -> predicted -> count."""
 
@@ -228,6 +242,7 @@ class TrainingDataOwn(Own, kw_only=True):
     confusion: dict[str, dict[str, Amount]] | None = None
     calibration: CalibrationTable | None = None
     embedding: Embedding | None = None
+    quality_estimator: Estimator | None = None
     abstention_rate: Share | None = None
 
 
