@@ -13,13 +13,14 @@ import msgspec
 from faust.types import TP
 
 from agents.publish import Publisher, outbox
-from models.assessor import State, assess, fresh, misses
+from models.assessor import assess, misses
 from models.columns import Subject
 from models.forecast_history import History, inherited, is_family
 from models.lifecycle import recorded, take_in
 from models.notes import Note
 from models.profile import WEIGHT, Profile
 from models.reference import Reference
+from models.subject_state import State, fresh
 from streams.delivery import Cursor
 from streams.errors import Fenced
 from streams.event_store import EventStore

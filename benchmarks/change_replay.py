@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from benchmarks.traffic import TRAFFIC, median, rate
-from models.assessor import State, assess, fresh
+from models.assessor import assess
 from models.change_layer import follow_change
 from models.checks.observed import Observed
 from models.columns import Subject
@@ -27,6 +27,7 @@ from models.notes import Note
 from models.profile import WEIGHT, Profile
 from models.reference import NumericFeature, Reference
 from models.run_length import counted
+from models.subject_state import State, fresh
 from models.units import DAY_US
 
 Floats = NDArray[np.float64]

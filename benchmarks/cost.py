@@ -24,11 +24,12 @@ from river.drift import ADWIN, PageHinkley
 
 from benchmarks.checks import frames
 from benchmarks.throughput import CLASSES, ROWS, START_US, reference
-from models.assessor import assess, fresh
+from models.assessor import assess
 from models.columns import Categories, Outcomes, Subject
 from models.profile import Profile
 from models.quality import Calibration
 from models.reference import Reference
+from models.subject_state import fresh
 from streams.frames import Decoded
 from streams.served import served_of_frame
 

@@ -21,7 +21,6 @@ from benchmarks.demo_worlds import Decay, Pool, drawn, families, model, steps, t
 from infra.demo.board import MONTH
 from infra.demo.scenario import AUDIT_RATE, DESCRIPTORS, START_US
 from infra.replay import Engine
-from models.assessor import State
 from models.columns import Subject
 from models.evidence import readings
 from models.forecast import Passage, filter_quality
@@ -31,6 +30,7 @@ from models.passage_network import HORIZON
 from models.policy import PolicyState, decide, terms_of
 from models.quality import Estimate
 from models.reference import FORECASTERS, ForecasterName, Reference
+from models.subject_state import State
 from models.units import DAY_US
 from streams.descriptor_files import load_reference
 from streams.settings import load

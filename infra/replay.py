@@ -18,7 +18,7 @@ from agents.label import about, labelled
 from agents.lifecycle import change_of, concerned
 from infra.plot import plot_status
 from infra.recording import Recording, Sample, read_recording, sorted_by_time
-from models.assessor import State, assess, fresh
+from models.assessor import assess
 from models.columns import Subject
 from models.embedder import Embedder, ModelLoadError, decode_tensor
 from models.forecast_history import inherited, is_family
@@ -27,6 +27,7 @@ from models.lifecycle import Change, recorded, take_in
 from models.notes import Note
 from models.profile import Profile
 from models.reference import ModelFile, Reference
+from models.subject_state import State, fresh
 from models.window_book import Batch, Clock, WindowBook
 from streams.asking import Request, ask, ask_of_events, ask_of_frame, request_of
 from streams.batches import (

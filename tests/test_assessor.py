@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.assembly import Revision
-from models.assessor import FORMAT, Conclusion, State, assess, fresh
+from models.assessor import Conclusion, assess
 from models.checks.quality_and_time_to_threshold import CHECK, live
 from models.columns import Categories, Inferences, Outcomes, Subject
 from models.notes import Note
@@ -15,6 +15,7 @@ from models.policy import rfc3339
 from models.profile import Profile
 from models.quality import Calibration
 from models.reference import LabelTerms, NumericFeature, Reference, unregistered
+from models.subject_state import FORMAT, State, fresh
 from models.watch import CONFIRM
 from tests.observing import declared, observed
 

@@ -4,7 +4,6 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.assessor import State
 from models.audit_lines import label_fields
 from models.audited_quality import CALM, AuditedQuality
 from models.checks.calibration_and_concept import CHECK
@@ -13,6 +12,7 @@ from models.evidence import Evidence, remember
 from models.label_sampling import Plan
 from models.quality import Calibration
 from models.reference import LabelTerms, Reference
+from models.subject_state import State
 from tests.observing import by_field, observed
 from tests.test_assessor import Run, window
 from tests.test_audits import HOUR, PLAN, Day

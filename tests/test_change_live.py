@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.assessor import State, assess, fresh
+from models.assessor import assess
 from models.change_layer import follow_change
 from models.change_readings import change_readings
 from models.columns import Subject
@@ -15,6 +15,7 @@ from models.notes import Note
 from models.profile import Profile
 from models.quality import Calibration
 from models.reference import CategoricalFeature, Reference, unregistered
+from models.subject_state import State, fresh
 from tests.observing import (
     HOUR,
     START,

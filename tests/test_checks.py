@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from infra.check_pages import pages
 from infra.cli import main
-from models.assessor import State, assess, fresh
+from models.assessor import assess
 from models.checks.catalogue import BY_ID, CHECKS, design, fleet, live, with_alias
 from models.checks.check import Check
 from models.checks.observed import Observed
@@ -18,6 +18,7 @@ from models.checks.workplace import Workplace
 from models.columns import Inferences, Subject
 from models.profile import Profile
 from models.reference import Reference
+from models.subject_state import State, fresh
 
 ROOT = Path(__file__).parents[1]
 HOUR = 3_600_000_000

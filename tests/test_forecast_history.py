@@ -10,7 +10,6 @@ import pytest
 from bestbefore_client import Repeated, encode_frame
 
 from infra.replay import Engine, Step
-from models.assessor import State, fresh
 from models.columns import Subject
 from models.conformal import ENOUGH
 from models.forecast import Passage
@@ -28,6 +27,7 @@ from models.forecast_history import (
 )
 from models.passage_network import HORIZON
 from models.quality import Estimate
+from models.subject_state import State, fresh
 from streams.settings import load
 from streams.topics import INFERENCE
 from tests.test_assessor import HOUR, REFERENCE, START

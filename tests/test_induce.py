@@ -16,7 +16,6 @@ from infra.checking import check
 from infra.cli import main
 from infra.demo.images import Split, load
 from models.alien_images import ALIENS
-from models.assessor import State
 from models.columns import Subject
 from models.embedder import Embedder
 from models.evidence import Evidence, readings
@@ -24,6 +23,7 @@ from models.induced_evidence import MAX_BYTES, InducedSums, bound, registered
 from models.induction_images import corrupt
 from models.profile import Profile
 from models.reference import Reference
+from models.subject_state import State
 from streams import settings as settings_module
 from streams.batches import Stamped
 from streams.descriptor_files import load_reference

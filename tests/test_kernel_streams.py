@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.assessor import State, assess, fresh
+from models.assessor import assess
 from models.columns import Categories, Subject
 from models.describing_columns import Embeddings
 from models.describing_embedding import embedding_profile
@@ -16,6 +16,7 @@ from models.newma import Newma
 from models.notes import Note
 from models.profile import Profile
 from models.reference import Reference, compile_reference
+from models.subject_state import State, fresh
 from tests.observing import embedded, profile_of
 
 HOUR = 3_600_000_000

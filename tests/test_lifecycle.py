@@ -7,13 +7,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.assessor import KEPT, State, assess
+from models.assessor import assess
 from models.columns import Subject
 from models.descriptors.fields import instant_us
 from models.forecast_history import again
 from models.lifecycle import MOST, Change, Life, lifecycle_fields, recorded, resolution_id, take_in, turn
 from models.notes import Note
 from models.policy import PolicyState, rfc3339
+from models.subject_state import KEPT, State
 from tests.test_assessor import HOUR, REFERENCE, START, SUBJECT, Run, decay, window
 
 HALF = HOUR // 2
