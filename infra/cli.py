@@ -178,6 +178,15 @@ def replay(ctx: click.Context, events: tuple[Path, ...], folders: tuple[Path, ..
         + (f", {result.requests} label requests" if result.requests else "")
         + f" in {out}"
     )
+    if result.rejected:
+        click.echo(
+            f"  note: {result.rejected} rows cannot be read and are left out; {out}/rejected.txt says why", err=True
+        )
+    if result.undescribed:
+        told = ", ".join(result.undescribed[:5])
+        click.echo(
+            f"  note: no descriptors of {told}: give their folder with --descriptors, or all is unknown", err=True
+        )
 
 
 # -- what the store knows ------------------------------------------------------------------------------------

@@ -27,6 +27,14 @@ def store_of(ctx: click.Context) -> EventStore:
     return store
 
 
+NOTHING = {
+    "status": "nothing yet: a line comes with the first closed window. Is the model registered, `bestbefore worker` "
+    "running, and --model spelt as in events?",
+    "events": "nothing matches; without --model, --kind and --check all is shown",
+    "triggers": "nothing has been asked for; `bestbefore status` tells how each model stands",
+}  # what an empty table of a command means
+
+
 def formatted(command: Callable[..., Any]) -> Callable[..., Any]:
     """The option `--format`; a command with it returns what it has to show, as plain data and as a table."""
 
@@ -38,5 +46,7 @@ def formatted(command: Callable[..., Any]) -> Callable[..., Any]:
             click.echo(json.dumps(data, indent=2, default=str))
         else:
             show.console().print(table)
+            if not data and command.__name__ in NOTHING:
+                click.echo(f"  {NOTHING[command.__name__]}", err=True)
 
     return wrapper

@@ -35,7 +35,20 @@ def lifecycle(ctx: click.Context, /, kind: str, model: str, version: str, *, sha
         "model": model, "version": version, "previous": given["previous"] or "",
         "served": "shadow" if shadow else "live", "message": given["message"] or "",
     }  # fmt: skip
+    for name in ("model", "version"):
+        if not event[name]:
+            raise click.BadParameter(f"{name.upper()} is empty; name the {name} as its events do")
+    _check_time(event["time"])
     body = msgspec.json.encode({key: value for key, value in event.items() if value})
     decode_lifecycle(body, ())  # what a worker could not read is told here, not in the dead letters
     send(settings_of(ctx), model, body)
     click.echo(f"{kind} {model} {version}: sent as {event['id']}")
+
+
+def _check_time(text: str) -> None:
+    try:
+        told = datetime.fromisoformat(text)
+    except ValueError:
+        told = None
+    if told is None or told.tzinfo is None:
+        raise click.BadParameter(f"--time {text!r} is no time with an offset; write it as 2026-11-20T10:00:00Z")

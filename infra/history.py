@@ -32,6 +32,7 @@ from streams.store_rows import Prediction
 DRAWS = 20  # worlds drawn from age curves
 ROWS_PER_WINDOW = 250
 FEWEST = 12  # windows: fewer leave nothing to tune on and nothing to compare
+MOST_CLASSES = 100  # of a truth column: a table with more is of numbers
 
 
 class HistoryError(BestbeforeError):
@@ -111,7 +112,12 @@ def _table_history(table: pa.Table, wanted: Wanted, name: str) -> History:
     known = pc.is_valid(table.column(target))
     table, times = table.filter(known), None if times is None else times[known.to_numpy()]
     edges, window_us = _edges(table.num_rows, times, wanted, name)
-    truth = np.unique(np.array([str(v) for v in table.column(target).to_pylist()]), return_inverse=True)[1]
+    classes, truth = np.unique(np.array([str(v) for v in table.column(target).to_pylist()]), return_inverse=True)
+    if len(classes) > MOST_CLASSES:
+        raise HistoryError(
+            f"{name}: column {target!r} has {len(classes)} values; --target names the class that a model predicts, "
+            f"at most {MOST_CLASSES} of them. A number is no class: cut it into ranges first"
+        )
     left_out = {target, wanted.time}
     features = encoded_columns(table.drop_columns([c for c in table.column_names if c in left_out]))
     if not features.shape[1]:

@@ -42,7 +42,10 @@ class Kinds(NamedTuple):
 
 
 class Fitted(NamedTuple):
-    """An estimator, how good it is by family left out, and what it was made of; `n` counts held-out inputs."""
+    """An estimator, how good it is by family left out, and what it was made of.
+
+    `n` counts held-out inputs, `accuracy` is the share of them, as they are, that the model gets right.
+    """
 
     quality: InducedQuality
     left_out: list[LeftOut]
@@ -50,6 +53,7 @@ class Fitted(NamedTuple):
     registrar: Registrar
     contents: list[Induced]
     induce: Induce
+    accuracy: float
 
     def mean(self, what: str) -> float:
         """The mean over families of `error`, `coverage` or `width`."""
@@ -124,13 +128,15 @@ def fit(
 ) -> Fitted:  # fmt: skip
     """The estimator, and what it is worth on families it has not seen. Raises ValueError."""
     rng = np.random.default_rng(seed)
-    reference = freeze(Answers(*answer(train), train_labels), Answers(*answer(held_out), labels), rng)
+    scores, embedding = answer(held_out)
+    reference = freeze(Answers(*answer(train), train_labels), Answers(scores, embedding, labels), rng)
     induce = inducer({**kinds.aliens, **kinds.shifts}, held_out, labels, answer)
     registrar = Registrar(draw(run(reference, induce, conditions(kinds.shifts, rng, pairs), rng), rng))
     contents = run(reference, induce, [((name, 0),) for name in kinds.aliens], rng)
     aliens = draw(contents, rng, times=ALIEN_DRAWS) if contents else None
     quality = InducedQuality(reference, *registrar.parts(aliens), model)
-    return Fitted(quality, left_out(registrar), len(labels), registrar, contents, induce)
+    accuracy = float(np.mean(scores.argmax(axis=1) == labels))
+    return Fitted(quality, left_out(registrar), len(labels), registrar, contents, induce, accuracy)
 
 
 def outside_of(fitted: Fitted, seed: int = 0) -> dict[str, float]:

@@ -35,6 +35,8 @@ def read_labelled(path: Path, trees: Mapping[str, Mapping[str, Any]], label: str
         if path.stat().st_size > MAX_FILE:
             raise DescriptorError(f"{path} is larger than {MAX_FILE >> 30} GiB; a few thousand rows are enough")
         if path.suffix == ".npz":
+            if not zipfile.is_zipfile(path):
+                raise DescriptorError(f"{path} is no .npz; numpy.savez writes one, with {INPUTS} and {LABELS}")
             found = _arrays(path)
         elif path.suffix in (".parquet", ".csv"):
             found = _table(path, label or _declared_label(trees) or "label")
@@ -44,6 +46,8 @@ def read_labelled(path: Path, trees: Mapping[str, Mapping[str, Any]], label: str
         raise DescriptorError(f"{path} cannot be read: {str(error).strip()[:300]}") from None
     if len(found.inputs) != len(found.labels) or found.labels.ndim != 1:
         raise DescriptorError(f"{path}: {len(found.inputs)} inputs and labels of shape {found.labels.shape}: one each")
+    if not len(found.labels):
+        raise DescriptorError(f"{path} holds no rows; a few hundred labelled ones are needed")
     return found
 
 
@@ -74,7 +78,8 @@ def _arrays(path: Path) -> Labelled:
 def _table(path: Path, label: str) -> Labelled:
     table = pq.read_table(path) if path.suffix == ".parquet" else pc.read_csv(path)
     if label not in table.column_names:
-        raise DescriptorError(f"{path} has no label column {label!r}; name it with --label: {table.column_names[:20]}")
+        there = ", ".join(table.column_names[:20])
+        raise DescriptorError(f"{path} has no label column {label!r}; name it with --label; there are {there}")
     names = tuple(name for name in table.column_names if name != label)
     columns = []
     for name in names:

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-SIZE = (11.0, 6.2)
+SIZE = (13.0, 6.2)
 
 
 def plot_status(
@@ -49,8 +49,8 @@ def _plot(
                 lw=1.4,
                 label="retrain trigger" if axis is quality else None,
             )
-    quality.legend(loc="lower left", ncols=2, frameon=False, fontsize=9)
-    dates.legend(loc="upper right", ncols=2, frameon=False, fontsize=9)
+    for axis in (quality, dates):  # beside the lines, which may be anywhere
+        axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
     figure.suptitle(f"{model} {version}: quality and best-before date", fontsize=13)
     path = out / f"{model}-{version}.png"
     figure.savefig(path, dpi=110)
@@ -71,7 +71,7 @@ def _quality(axis: Any, lines: Sequence[dict[str, Any]], truth: Sequence[tuple[d
             color="black",
             lw=1.2,
             ls="--",
-            label="truth (hidden from the pipeline)",
+            label="truth, hidden from the pipeline",
         )
     threshold = next((s["forecast"].get("threshold") for s in lines if s["forecast"].get("threshold")), None)
     if threshold is not None:
@@ -87,6 +87,7 @@ def _dates(axis: Any, lines: Sequence[dict[str, Any]], crossing: datetime | None
     low, middle, high = ([_ahead(s, key) for s in forecasts] for key in ("low", "best_before", "high"))
     ceiling = max([v for v in (*low, *middle, *high) if not math.isnan(v)], default=1.0)
     upper = [ceiling if math.isnan(v) else v for v in high]
+    axis.plot(times, low, color="tab:orange", lw=1.8, label="good for at least, 90% sure")
     axis.fill_between(
         times,
         low,
@@ -94,9 +95,8 @@ def _dates(axis: Any, lines: Sequence[dict[str, Any]], crossing: datetime | None
         alpha=0.2,
         color="tab:orange",
         lw=0,
-        label="from 90% bound to 90% interval's end (open above)",
+        label="from there to the end of the 90%\ninterval (open where cut off)",
     )
-    axis.plot(times, low, color="tab:orange", lw=1.8, label="good for at least, 90% sure")
     axis.plot(times, middle, color="tab:orange", lw=1.0, ls="--", label="best before, median")
     if crossing is not None:
         left = [max((crossing - t).total_seconds() / 86400, 0.0) for t in times if t is not None]

@@ -70,8 +70,18 @@ def read_recording(paths: Sequence[Path]) -> Recording:
         except (OSError, pa.ArrowException) as error:
             raise RecordingError(f"{path} cannot be read: {error}") from None
     if not (recording.tables or recording.events):
-        raise RecordingError(f"no inference events in {', '.join(map(str, paths))}; JSONL and Parquet files are read")
+        raise RecordingError(_nothing_in(paths, recording))
     return recording
+
+
+def _nothing_in(paths: Sequence[Path], recording: Recording) -> str:
+    """What was found instead of inference events."""
+    found = (
+        f"{len(recording.labels)} labels, {len(recording.inputs)} inputs, {len(recording.lifecycle)} lifecycle events"
+    )
+    text = f"no inference events in {', '.join(map(str, paths))} (but {found}); JSONL and Parquet files are read"
+    rejected = recording.rejected
+    return f"{text}; {len(rejected)} rows cannot be read, the first: {rejected[0]}" if rejected else text
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:

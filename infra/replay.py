@@ -60,7 +60,7 @@ _FILES = {
 
 
 class Result(NamedTuple):
-    """What was replayed and what came of it."""
+    """What was replayed and what came of it; `rejected` counts rows, `undescribed` names model versions."""
 
     events: int
     labels: int
@@ -70,6 +70,8 @@ class Result(NamedTuple):
     triggers: int
     lifecycle: int = 0
     requests: int = 0
+    rejected: int = 0
+    undescribed: tuple[str, ...] = ()
 
 
 class Step(NamedTuple):
@@ -116,7 +118,15 @@ def replay(
         lines["trigger"],
         lines["lifecycle"],
         write_requests(engine.requests.values(), out),
+        len(recording.rejected),
+        _undescribed(engine.notes),
     )
+
+
+def _undescribed(notes: Iterable[Note]) -> tuple[str, ...]:
+    """Model versions that had traffic and no descriptors."""
+    found = {f"{n.body['model']} {n.body['version']}" for n in notes if n.kind == "status" and not n.body["registered"]}
+    return tuple(sorted(found))
 
 
 def write_notes(notes: Sequence[Note | Event], out: Path) -> dict[str, int]:

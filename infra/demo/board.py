@@ -26,8 +26,8 @@ SPARKS = "▁▂▃▄▅▆▇█"
 class Board:
     """Follows the play and the store, and draws what an operator wants to see."""
 
-    def __init__(self, scenario: Scenario, threshold: float) -> None:
-        self._scenario, self._threshold = scenario, threshold
+    def __init__(self, scenario: Scenario, threshold: float, lead_days: float) -> None:
+        self._scenario, self._threshold, self.lead_days = scenario, threshold, lead_days
         self._truth: list[float] = []
         self._status: list[dict[str, Any]] = []
         self._triggers: list[dict[str, Any]] = []
@@ -70,7 +70,7 @@ class Board:
             self._live.update(self._draw())
         elif len(self._status) >= self._printed + 10:
             self._printed = len(self._status) // 10 * 10
-            self._console.print(self._line(), highlight=False)
+            self._console.print(self._line(), highlight=False, soft_wrap=True)
 
     def _line(self) -> str:
         last = self._status[-1]
@@ -147,9 +147,9 @@ def closing(
     table.add_row(
         "true crossing", _date(crossing) + f" (accuracy below {threshold})" if crossing is not None else "never"
     )
-    table.add_row("first trigger", *_first(triggers, crossing))
-    table.add_row("forecast's 90% bound", _bound(status, crossing))
+    table.add_row("first trigger", *_first(triggers, crossing, board.lead_days))
     table.add_row("calendar, every 30 days", _calendar(crossing, scenario.days))
+    table.add_row("forecast's 90% bound", _bound(status, crossing))
     table.add_row("estimate's 90% interval", _coverage(scenario, status))
     console.print(table)
     where = "\n".join(f"  {line}" for line in _where(out, plots))
@@ -172,12 +172,17 @@ def _number(text: str) -> float:
     return (datetime.fromisoformat(text).timestamp() * 1e6 - START_US) / DAY_US
 
 
-def _first(triggers: Sequence[dict[str, Any]], crossing: float | None) -> list[str]:
+def _first(triggers: Sequence[dict[str, Any]], crossing: float | None, lead: float) -> list[str]:
+    """When the first trigger came, and whether a retraining begun then is in time."""
     if not triggers:
         return ["none"]
     first = triggers[0]
     told = _number(first["created_at"])
-    ahead = "" if crossing is None else f", {crossing - told:.0f} days ahead of the crossing"
+    ahead = ""
+    if crossing is not None:
+        spare = crossing - told - lead
+        word = f"{spare:.0f} days to spare" if spare >= 0 else f"{-spare:.0f} days too late"
+        ahead = f", {crossing - told:.0f} days ahead of the crossing; a retraining takes {lead:g}: {word}"
     count = "one trigger" if len(triggers) == 1 else f"{len(triggers)} triggers"
     return [
         f"{_date(told)}{ahead}; {count}, {first['action']} by {show.day(first['retrain_by'])}, id {first['trigger_id']}"
@@ -191,8 +196,8 @@ def _calendar(crossing: float | None, days: int) -> str:
     if not early:
         return f"first on day {MONTH}: {MONTH - crossing:.0f} days below the threshold before it"
     return (
-        f"retrains on day {', '.join(map(str, early))}, {crossing - early[-1]:.0f} days before the crossing; "
-        f"leaving that one out, on day {early[-1] + MONTH}, {early[-1] + MONTH - crossing:.0f} days after it"
+        f"retrains on day {', '.join(map(str, early))}, with {crossing - early[-1]:.0f} good days left; leaving "
+        f"that one out, on day {early[-1] + MONTH}, after {early[-1] + MONTH - crossing:.0f} days below the threshold"
     )
 
 

@@ -56,7 +56,7 @@ def run(out: Path, *, seed: int, days: int, seconds: float) -> None:
         register(DESCRIPTORS, settings, lambda: store)
         if store.latest_status():
             raise ServiceError(f"{out} holds the events of an earlier demo; remove it or choose another --out")
-        board = Board(scenario, reference.threshold or 0.0)
+        board = Board(scenario, reference.threshold or 0.0, reference.lead_time_us / DAY_US)
         with _worker(settings, out) as process, board.live():
             _play(scenario, settings, store, board, out, seconds=seconds, process=process)
         _finish(scenario, store, board, out)
