@@ -14,7 +14,7 @@ def lines_of(done: Done) -> Iterator[str]:
     fitted = done.fitted
     for path in done.files:
         yield f"wrote {path}"
-    yield f"of {fitted.n:,} inputs as they are the model gets {100 * fitted.accuracy:.1f}% right; is that what you expect?"
+    yield f"of {fitted.n:,} inputs as they are the model gets {100 * fitted.accuracy:.1f}% right; is that as expected?"
     families = [one.family for one in fitted.left_out]
     yield f"{len(families)} families of drift were induced on {fitted.n:,} inputs: {', '.join(families)}"
     worst = max(fitted.left_out, key=lambda one: one.error)

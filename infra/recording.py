@@ -81,7 +81,7 @@ def _nothing_in(paths: Sequence[Path], recording: Recording) -> str:
     )
     text = f"no inference events in {', '.join(map(str, paths))} (but {found}); JSONL and Parquet files are read"
     rejected = recording.rejected
-    return f"{text}; {len(rejected)} rows cannot be read, the first: {rejected[0]}" if rejected else text
+    return f"{text}; rows that cannot be read: {len(rejected)}, first {rejected[0]}" if rejected else text
 
 
 def _files(paths: Sequence[Path]) -> Iterator[Path]:
