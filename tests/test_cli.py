@@ -55,7 +55,7 @@ def test_from_an_empty_folder_to_a_registered_model(here: Path) -> None:
         (("events", "--limit", "0"), {}, "0 is not in the range"),
         (("--broker", "127.0.0.1:1", "topics", "check"), {}, "no Kafka broker answers at 127.0.0.1:1"),
         (("--broker", "127.0.0.1:1", "lifecycle", "deployed", "m", "2"), {}, "no Kafka broker answers at 127.0.0.1:1"),
-        (("lifecycle", "deployed", "m", "2", "--time", "2026-11-20"), {}, "`$.time`"),
+        (("lifecycle", "deployed", "m", "2", "--time", "2026-11-20"), {}, "is no time with an offset; write it as"),
         (("lifecycle", "exploded", "m", "2"), {}, "'exploded' is not one of"),
     ],
 )
