@@ -27,9 +27,7 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 EXIT_BROKEN = 71
-CATCH_UP = (
-    10.0  # seconds for which the windows of a worker that starts wait for lifecycle events that lie at the broker
-)
+CATCH_UP = 10.0  # seconds for which windows of a worker that starts wait for lifecycle events that lie at the broker
 MAX_TRACE = 4096
 Headers = list[tuple[str, bytes]]
 
@@ -49,6 +47,7 @@ class Runtime:
         self.frontiers: Frontiers = app.frontiers
         self.processed: dict[TP, int] = {}  # next offset wanted, for the watchdog
         self.lifecycle_read: Callable[[], bool] = lambda: True  # whether what lay on that topic at the start is read
+        self.catch_up = CATCH_UP
         self._waits_until: float | None = None
         self.watchdog = Watchdog(settings.seconds("watchdog_after"), self.backlog)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
@@ -81,10 +80,10 @@ class Runtime:
     async def changes_first(self) -> None:
         """Wait until lifecycle events that came before this worker are handed on: its windows must not overtake them.
 
-        No longer than CATCH_UP after the first that waits.
+        No longer than `catch_up` seconds after the first that waits.
         """
         if self._waits_until is None:
-            self._waits_until = time.monotonic() + CATCH_UP
+            self._waits_until = time.monotonic() + self.catch_up
         while not self.lifecycle_read() and time.monotonic() < self._waits_until:
             await asyncio.sleep(0.05)
 

@@ -11,7 +11,6 @@ from faust.types import TP
 from models.columns import Subject
 from models.reference import Reference
 from models.window_book import RETIRE_AFTER, Clock, Cut
-from streams import runtime
 from streams.app import create_app
 from streams.batches import Stamped, event_batch
 from streams.event_store import EventStore
@@ -194,14 +193,11 @@ def test_a_subject_that_was_expected_before_any_row_stays_for_a_while(told: Call
     told(story)
 
 
-def test_windows_wait_for_lifecycle_events_that_came_before_the_worker(
-    told: Callable[[Story], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_windows_wait_for_lifecycle_events_that_came_before_the_worker(told: Callable[[Story], None]) -> None:
     """Otherwise a backlog would be assessed before the deployment in its midst is known."""
 
-    monkeypatch.setattr(runtime, "CATCH_UP", 0.5)
-
     async def story(lane: Lane) -> None:
+        lane.runtime.catch_up = 0.5
         handed_on = False
         lane.runtime.lifecycle_read = lambda: handed_on
         settling = asyncio.ensure_future(lane.settle())
