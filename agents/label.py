@@ -20,6 +20,7 @@ from streams.topics import INFERENCE, LABELS
 
 MAX_WAITING = 500
 VALUE_TOLERANCE = 1e-9
+ROUNDED = 0.01  # relative: how much a labeller may round the probability of a request that it repeats
 GROUND_TRUTH = "ground-truth"
 STORED_AFTER = 2.0  # seconds within which predictions that were read are in the store: lanes settle once a second
 SKEW_US, AGE_US = 300_000_000, 400 * 86_400_000_000  # credible times around the broker's stamp, unless settings say so
@@ -181,7 +182,10 @@ def labelled(
     credible = -age_us <= prediction.time_us - stamped.received <= skew_us
     confidence = prediction.confidence
     asked = asked_with(prediction) if label.source == GROUND_TRUTH else None
-    unknown = asking and asked is None and label.propensity is None
+    own = label.propensity
+    if asked is not None and own is not None and abs(own - asked) <= ROUNDED * asked:
+        own = None  # repeated from the request
+    unknown = asking and asked is None and own is None
     return Labelled(
         subject=Subject(prediction.model, prediction.version, prediction.segment),
         offset=stamped.offset,
@@ -191,12 +195,13 @@ def labelled(
         correct=_correct(label, prediction),
         truth=label.label,
         confidence=math.nan if confidence is None else confidence,
-        propensity=label.propensity or asked or 1.0,
+        propensity=own or asked or 1.0,
         feedback=label.source != GROUND_TRUTH or unknown,
         predicted=prediction.label,
         # What labels are asked for is kept for certain; the request has the probability of both.
         kept=1.0 if asked is not None else prediction.propensity or 1.0,
-        asked=asked is not None,
+        # With another probability it is an audit by itself: its cell is none of those that labels are missing in.
+        asked=asked is not None and own is None,
     )
 
 

@@ -27,7 +27,7 @@ from models.drift import DETECTORS, selected
 from models.drift_streams import drift_streams, followed_by
 from models.evidence import Evidence, readings, remember
 from models.forecast import Passage, current_quality, filter_quality
-from models.forecast_history import due, followed, noted
+from models.forecast_history import due, followed, noted, under
 from models.inspection import Inspection
 from models.kernel_streams import support_fields
 from models.lifecycle import lifecycle_fields, turn
@@ -177,6 +177,7 @@ def _forecast(
     found = forecast(state.outlook, known, reference, state.history.calibration, filtered, seed)
     if not subject.segment and found.made_by is not None:
         window = start // reference.window_us
+        state.history = under(state.history, reference.window_us, reference.threshold)
         if known[-1].n:  # whoever serves nobody is not watched
             state.history = followed(state.history, window, estimate, reference.threshold)
         if due(state.history, window, found.passage):

@@ -48,21 +48,24 @@ class Delays:
 
     def __init__(self, ring: Sequence[Cohort], now: int, length: int) -> None:
         watched = np.array([max((now - e.start) // length, 0) for e in ring], dtype=np.int64)
-        size = int(watched.max(initial=0)) + 1
-        counts = np.zeros((len(ring), 2, size))
-        for i, window in enumerate(ring):
-            for key, n in window.ages.items():
-                counts[i, key % 2, min(key // 2, size - 1)] += n
-        seen = watched[:, None] >= np.arange(size)  # windows that were watched to this age
+        self.watched = int(watched.max(initial=0))
+        # Only ages at which labels came have a hazard, so only they have a place: windows may lie far apart.
+        came = [
+            (i, min(key // 2, self.watched), key % 2, n) for i, e in enumerate(ring) for key, n in e.ages.items() if n
+        ]
+        self._ages = np.unique(np.array([age for _, age, _, _ in came], dtype=np.int64))
+        counts = np.zeros((len(ring), 2, len(self._ages)))
+        for (i, _, outcome, n), place in zip(came, np.searchsorted(self._ages, [c[1] for c in came]), strict=True):
+            counts[i, outcome, place] += n
+        seen = watched[:, None] >= self._ages  # windows that were watched to this age
         arrived = (counts * seen[:, None, :]).sum(axis=0)
         upto = (counts.cumsum(axis=2) * seen[:, None, :]).sum(axis=0)
         later = 1 - arrived / np.maximum(upto, 1e-12)
-        # share[y, a]: of the labels of outcome y, those that have come by age a; all of the later hazards escaped.
-        self.share: Floats = np.concatenate([np.cumprod(later[:, :0:-1], axis=1)[:, ::-1], np.ones((2, 1))], axis=1)
+        # _share[y, k]: of the labels of outcome y, those that have come before the k-th age with labels; all of the
+        # later hazards escaped.
+        self._share: Floats = np.concatenate([np.cumprod(later[:, ::-1], axis=1)[:, ::-1], np.ones((2, 1))], axis=1)
         self.labels: Floats = counts.sum(axis=(0, 2))
-        self.watched = size - 1
-        late = np.flatnonzero(counts.sum(axis=(0, 1)))
-        self.oldest = int(late[-1]) if len(late) else 0
+        self.oldest = int(self._ages[-1]) if len(self._ages) else 0
 
     def arrived(self, age: int, declared: int | None = None) -> tuple[float, float] | None:
         """Shares (wrong, right) that have come by `age`, at least; None while too little was seen.
@@ -78,15 +81,18 @@ class Delays:
         if believed < 1 and age > 0:
             return None
         age = min(age, believed)
-        return float(self.share[0, age]), float(self.share[1, age])
+        wrong, right = self._share[:, np.searchsorted(self._ages, age, side="right")].tolist()
+        return wrong, right
 
     def quantile(self, share: float) -> int | None:
         """Age in windows by which this share of labels has come, right or wrong; None without labels."""
         total = self.labels.sum()
         if not total:
             return None
-        reached = np.flatnonzero(self.labels @ self.share >= (share - 1e-9) * total)
-        return int(reached[0]) if len(reached) else None
+        ages = np.unique(np.append(self._ages, 0))  # between two of them nothing comes
+        came = self.labels @ self._share[:, np.searchsorted(self._ages, ages, side="right")]
+        reached = np.flatnonzero(came >= (share - 1e-9) * total)
+        return int(ages[reached[0]]) if len(reached) else None
 
 
 def closed(window: Cohort, delays: Delays, now: int, length: int, declared_us: int | None = None) -> bool:

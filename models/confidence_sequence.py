@@ -77,6 +77,8 @@ class ConfidenceSequence:
         self._first, self._last = 0, cells  # candidates that bound what was never rejected
         self._n, self._skipped = 0, 0
         self._mean = self._squares = self._cubes = 0.0
+        self._bounds: tuple[float, float] | None = None  # of the last observation, and the largest bets they allow
+        self._caps: tuple[Floats, ...] = ()
 
     @property
     def n(self) -> int:
@@ -109,9 +111,13 @@ class ConfidenceSequence:
             return
         _within(x, most, low, high)
         for_above, for_below = self._bets()
-        with np.errstate(divide="ignore"):
-            up = np.minimum(for_above, STAKE / np.maximum(self._candidates - low, 0))
-            down = np.minimum(for_below, STAKE / np.maximum(high - self._candidates, 0))
+        if self._bounds != (low, high):  # the same for all observations of a cohort
+            self._bounds = (low, high)
+            with np.errstate(divide="ignore"):
+                self._caps = tuple(
+                    STAKE / np.maximum(room, 0) for room in (self._candidates - low, high - self._candidates)
+                )
+        up, down = np.minimum(for_above, self._caps[0]), np.minimum(for_below, self._caps[1])
         self._above += np.log1p(np.maximum(up * (x - self._candidates), -STAKE))
         self._below += np.log1p(np.maximum(down * (self._candidates - most), -STAKE))
         self._learn((x + most) / 2)
@@ -239,6 +245,7 @@ class MovingMean:
         self._paid = np.zeros(len(BETS))
         self._n, self._skipped = 0, 0
         self._least = self._most = 0.0
+        self._width, self._price = math.nan, np.zeros(len(BETS))  # of the last observation, and what spread costs
 
     @property
     def n(self) -> int:
@@ -257,10 +264,12 @@ class MovingMean:
         _within(x, most, low, high)
         expected = ((self._least + self._most) / 2 + (self.low + self.high) / 2) / (self._n + 1)
         expected = min(max(expected, low), high)
-        risk = np.minimum((high - low) * BETS, 1.0)
-        with np.errstate(divide="ignore"):  # a bet that could lose all has paid everything, and is out for good
-            price = (-np.log1p(-risk) - risk) / (high - low) ** 2
-        self._paid = self._paid + price * max((x - expected) ** 2, (most - expected) ** 2, 1e-12)
+        if self._width != high - low:  # the same for all observations of a cohort
+            self._width = high - low
+            risk = np.minimum(self._width * BETS, 1.0)
+            with np.errstate(divide="ignore"):  # a bet that could lose all has paid everything, and is out for good
+                self._price = (-np.log1p(-risk) - risk) / self._width**2
+        self._paid = self._paid + self._price * max((x - expected) ** 2, (most - expected) ** 2, 1e-12)
         self._n += 1
         self._least += x
         self._most += most

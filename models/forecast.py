@@ -16,7 +16,7 @@ such a knob; the unit that is exchangeable is the series).
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -147,7 +147,8 @@ def filter_quality(readings: Sequence[Reading]) -> Filtered:
         return Filtered()
     ahead = readings[-1].window - used[-1].window
     used = _with_pooled_errors(used)
-    runs = [_kalman(used, slope_noise, ahead) for slope_noise in SLOPE_NOISES]
+    seen = _seen(used)
+    runs = [_kalman(used, seen, slope_noise, ahead) for slope_noise in SLOPE_NOISES]
     best = max(likelihood for likelihood, _ in runs)
     total = math.fsum(math.exp(likelihood - best) for likelihood, _ in runs)
     parts = tuple(
@@ -277,7 +278,40 @@ def _with_pooled_errors(used: Sequence[Reading]) -> list[Reading]:
     ]
 
 
-def _kalman(used: Sequence[Reading], slope_noise: float, ahead: int) -> tuple[float, tuple[float, ...]]:
+class _Seen(NamedTuple):
+    """A reading as the filter steps over it, the same for every process noise."""
+
+    passed: int  # windows since the one before
+    fades: float  # what that leaves of the evidence for a process noise
+    moved: float  # variance that the bias gains per window
+    audit: float | None
+    audit_noise: float
+    free: float | None
+    free_noise: float
+    brings: float  # variance of the bias that comes with stronger drift than ever
+
+
+def _seen(used: Sequence[Reading]) -> list[_Seen]:
+    found, window = [], used[0].window
+    widest = next((r.bias_sd for r in used if r.label_free is not None), 0.0)
+    for one in used:
+        passed, brings = one.window - window, 0.0
+        if one.label_free is not None:
+            # Stronger drift than ever brings a bias of its own, of which labels have taught nothing yet.
+            brings, widest = max(one.bias_sd**2 - widest**2, 0.0), max(widest, one.bias_sd)
+        found.append(
+            _Seen(
+                passed, EVIDENCE_KEEPS**passed, (1 - BIAS_KEEPS * BIAS_KEEPS) * one.bias_sd**2,
+                one.audit, max(one.audit_se, 1e-4) ** 2, one.label_free, max(one.label_free_se, 1e-4) ** 2, brings,
+            )
+        )  # fmt: skip
+        window = one.window
+    return found
+
+
+def _kalman(
+    used: Sequence[Reading], seen: Sequence[_Seen], slope_noise: float, ahead: int
+) -> tuple[float, tuple[float, ...]]:
     """Log marginal likelihood, and (level, slope, variance, covariance, slope variance) after the last window.
 
     Written out in scalars: for three states that is ten times faster than small matrices.
@@ -287,29 +321,24 @@ def _kalman(used: Sequence[Reading], slope_noise: float, ahead: int) -> tuple[fl
     level, slope, bias = start if start is not None else 0.0, 0.0, 0.0
     fresh_bias = next((r.bias_sd for r in used if r.label_free is not None), 0.0)
     vl, vls, vlb, vs, vsb, vb = FRESH_LEVEL**2, 0.0, 0.0, FRESH_SLOPE**2, 0.0, fresh_bias**2
-    qs, keep, likelihood, window, widest = slope_noise**2, BIAS_KEEPS, 0.0, first.window, fresh_bias
-    for seen in used:
-        moved = (1 - keep * keep) * seen.bias_sd**2
-        for _ in range(seen.window - window):
+    qs, keep, likelihood = slope_noise**2, BIAS_KEEPS, 0.0
+    for passed, fades, moved, audit, audit_noise, free, free_noise, brings in seen:
+        for _ in range(passed):
             level, bias = level + slope, keep * bias
             vl, vls, vlb = vl + 2 * vls + vs, vls + vs, keep * (vlb + vsb)
             vs, vsb, vb = vs + qs, keep * vsb, keep * keep * vb + moved
-        likelihood *= EVIDENCE_KEEPS ** (seen.window - window)
-        window = seen.window
-        if seen.audit is not None:
-            noise = max(seen.audit_se, 1e-4) ** 2
-            total, error = vl + noise, seen.audit - level
+        likelihood *= fades
+        if audit is not None:
+            total, error = vl + audit_noise, audit - level
             kl, ks, kb = vl / total, vls / total, vlb / total
             likelihood -= 0.5 * (math.log(total) + error * error / total)
             level, slope, bias = level + kl * error, slope + ks * error, bias + kb * error
             vs, vsb, vb = vs - ks * vls, vsb - ks * vlb, vb - kb * vlb
             vl, vls, vlb = vl - kl * vl, vls - kl * vls, vlb - kl * vlb
-        if seen.label_free is not None:
-            # Stronger drift than ever brings a bias of its own, of which labels have taught nothing yet.
-            vb, widest = vb + max(seen.bias_sd**2 - widest**2, 0.0), max(widest, seen.bias_sd)
-            noise = max(seen.label_free_se, 1e-4) ** 2
+        if free is not None:
+            vb += brings
             hl, hs, hb = vl + vlb, vls + vsb, vlb + vb
-            total, error = hl + hb + noise, seen.label_free - level - bias
+            total, error = hl + hb + free_noise, free - level - bias
             kl, ks, kb = hl / total, hs / total, hb / total
             likelihood -= 0.5 * (math.log(total) + error * error / total)
             level, slope, bias = level + kl * error, slope + ks * error, bias + kb * error

@@ -65,6 +65,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     versions: tuple[str, ...] = ()  # whose forecasts are among the records, or were
     series: int = 0  # resolved series so far
     learnt: Calibration | None = None
+    terms: tuple[int, float] | None = None  # length of the windows it counts, in us, and the threshold
 
     @property
     def calibration(self) -> Calibration:
@@ -111,6 +112,16 @@ def followed(history: History, window: int, estimate: Estimate, threshold: float
         since = window if history.below_since is None else history.below_since
     crossed = since if estimate.high < threshold else None
     return msgspec.structs.replace(history, last=window, below_since=since, crossed=crossed)
+
+
+def under(history: History, window_us: int, threshold: float) -> History:
+    """The history under these terms: forecasts made under others, about other windows or another threshold, are
+    forgotten, since what comes now could not tell whether they held.
+    """
+    terms = (window_us, threshold)
+    if history.terms == terms:
+        return history
+    return msgspec.structs.replace(history if history.terms is None else again(history), terms=terms)
 
 
 def again(history: History) -> History:

@@ -52,6 +52,7 @@ class Memory(msgspec.Struct, frozen=True, kw_only=True):
     silent: int = 0
     bias: float = 0.0
     bias_variance: float = -1.0
+    widest: float = -1.0  # largest bias_sd so far; -1: none so far
     unaudited: int = -1  # windows since the last audit; -1: none so far
     audit_error: float = 0.0  # standard error of the last audit
     stream: list[float] = []
@@ -107,6 +108,9 @@ class Forecaster:
         for _ in range(min(passed - 1, FORGOTTEN)):
             self._streams.update(math.nan)
         bias, variance = _aged_bias(kept.bias, kept.bias_variance, passed, reading)
+        widest = kept.widest
+        if _finite(reading.label_free) is not None:
+            variance, widest = _widened(variance, widest, reading.bias_sd)
         audit, audit_error = self._audit(reading)
         free, free_error = _finite(reading.label_free), max(reading.label_free_se, LEAST_ERROR)
         if audit is not None and free is not None:
@@ -122,8 +126,8 @@ class Forecaster:
         self._streams.update(value - season, errors=error)
         silent = 0 if math.isfinite(value) else kept.silent + passed
         self._kept = msgspec.structs.replace(
-            kept, window=reading.window, silent=silent, bias=bias, bias_variance=variance, unaudited=unaudited,
-            audit_error=labelled,
+            kept, window=reading.window, silent=silent, bias=bias, bias_variance=variance, widest=widest,
+            unaudited=unaudited, audit_error=labelled,
         )  # fmt: skip
 
     def passage(
@@ -238,6 +242,16 @@ def _aged_bias(bias: float, variance: float, passed: int, reading: Reading) -> t
         return 0.0, reading.bias_sd**2
     keeps = BIAS_KEEPS**passed
     return keeps * bias, keeps**2 * variance + (1 - keeps**2) * reading.bias_sd**2
+
+
+def _widened(variance: float, widest: float, bias_sd: float) -> tuple[float, float]:
+    """Stronger drift than ever brings a bias of its own, of which labels have taught nothing yet.
+
+    `widest` -1: the bias is new, or known from a state that did not keep it; nothing to compare with.
+    """
+    if widest < 0:
+        return variance, bias_sd
+    return variance + max(bias_sd**2 - widest**2, 0.0), max(widest, bias_sd)
 
 
 def _weighted(first: tuple[float | None, float], second: tuple[float | None, float]) -> tuple[float, float]:

@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 from models import packing, window_sums
 from models.columns import Floats, Ints
 from models.error_tables import ErrorTables
-from models.event_features import Answers, EventReference, freeze
+from models.event_features import FEATURES, Answers, EventReference, freeze
 from models.family_interval import ENOUGH, FamilyInterval, Reading
 from models.fixed_point import WEIGHT
 from models.induction import ALIEN_DRAWS, PAIRS, SIZES, Induce, conditions, draw, inducer, run
@@ -169,7 +169,30 @@ class InducedQuality(NamedTuple):
             except KeyError as missing:
                 raise ValueError(f"this {KIND} lacks {missing}; register it again") from missing
             parts[part] = kind(**{name: value if value.ndim else value.item() for name, value in values.items()})
-        return cls(**parts, model=arrays["model"].tobytes().decode())
+        model = arrays.get("model")
+        found = cls(**parts, model="" if model is None else model.tobytes().decode())
+        found._check()
+        return found
+
+    def _check(self) -> None:
+        """Raise ValueError where the parts do not fit together: no window may find that out."""
+        about, classes, length = self.reference, len(self.reference.means), len(self.reference.whitening)
+        directions = about.directions.shape[1] if about.directions.size else length
+        shapes: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = (
+            ("means", about.means.shape, (classes, length)),
+            ("whitening", about.whitening.shape, (length, length)),
+            ("core", about.core.shape, (len(about.core_labels), length)),
+            ("edges", (self.tables.edges.size and self.tables.edges.shape[1],), (FEATURES,)),
+            ("table", self.tables.table.shape, ((len(self.tables.edges) + 1) * FEATURES,)),
+            ("seen", self.ridge.seen.shape, (len(self.ridge.dual), window_sums.REGRESSORS)),
+            ("centre", self.unlike.centre.shape, (directions,)),
+            ("axes", self.unlike.axes.shape, (directions, directions)),
+            ("alien", self.unlike.seen.shape, (len(self.unlike.dual), window_sums.REGRESSORS)),
+            ("scale", self.interval.scale.shape, (5,)),
+        )
+        for name, has, needs in shapes:
+            if has != needs:
+                raise ValueError(f"{name} of this {KIND} is {has}, not {needs}; register it again")
 
 
 _PARTS: dict[str, Any] = {

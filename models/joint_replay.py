@@ -148,9 +148,12 @@ def _same_learn(plan: Plan, learn: int, memory: float | None) -> Plan:
 
 
 def _blocks(armed: Armed, path: NDArray[np.int64], slot: int) -> Floats:
-    """Block means along the path: (rows, blocks)."""
+    """Block means along the path: (rows, blocks). A reference shorter than a slot, the unit of a rarer stream, goes on
+    from its beginning.
+    """
     per_slot = slot // armed.unit
-    known = armed.values[: len(armed.values) // per_slot * per_slot].reshape(-1, per_slot)
+    values = np.resize(armed.values, max(len(armed.values), per_slot))
+    known = values[: len(values) // per_slot * per_slot].reshape(-1, per_slot)
     units = known[path % len(known)].reshape(len(path), -1)
     whole = units.shape[1] // armed.length * armed.length
     return np.asarray(units[:, :whole].reshape(len(path), -1, armed.length).mean(axis=2))

@@ -102,6 +102,7 @@ def _served(life: Life, policy: PolicyState, subject: Subject, change: Change) -
     if not first or change.kind != "deployed":
         return policy, False
     life.born_us = change.at_us
+    life.below_since_us, life.below = None, False  # also this was rehearsal
     return close(policy), True
 
 

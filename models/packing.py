@@ -10,6 +10,7 @@ ValueError: this ruler has format version 1, known is 2; register it again with 
 """
 
 import hashlib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -73,7 +74,9 @@ def unpack(kind: str, version: int, content: bytes, expected: str | None = None)
 def _array(kind: str, name: str, value: _Array) -> NDArray[Any]:
     if value.dtype not in DTYPES:
         raise ValueError(f"{name} of this {kind} is of type {value.dtype}, which is unknown; register it again")
+    if math.prod(value.shape) * np.dtype(value.dtype).itemsize != len(value.content) or min(value.shape, default=0) < 0:
+        raise ValueError(f"{name} of this {kind} has {len(value.content)} bytes, not {value.shape}; register it again")
     try:
         return np.frombuffer(value.content, dtype=value.dtype).reshape(value.shape).copy()
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise ValueError(f"{name} of this {kind} is cut short: {error}; register it again") from error

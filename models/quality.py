@@ -7,6 +7,7 @@ otherwise there is no honest number and the reason says so. A change of P(y | x)
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from models.distance import Z90
 
+READ = 4_096  # windows whose reading is remembered
 Basis = Literal["labels", "label-free", "both", "none"]
 
 
@@ -103,6 +105,7 @@ def top_confidence(scores: NDArray[np.floating[Any]], temperature: float = 1.0) 
     return np.asarray(top)
 
 
+@lru_cache(maxsize=READ, typed=True)
 def label_free(
     n: float, sum_confidence: float, n_above: float, n_failed: float, calibration: Calibration | None
 ) -> Estimate:
@@ -112,6 +115,8 @@ def label_free(
     wrong; `sum_confidence` and `n_above` (confidence above the ATC threshold, Garg et al. 2022, arXiv:2201.04234) are
     over the others. With e the estimate on answered events and A0 the registered accuracy, residuals scale with
     s(e) = 0.02 + max(A0 - e, 0) + e (1 - e) / 2; sampling noise is added in quadrature.
+
+    Pure, and remembered: windows of the past are read again with every new one.
     """
     if n <= 0:
         return Estimate(n=0, reason="no predictions in this window")

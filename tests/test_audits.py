@@ -1,5 +1,7 @@
 """Readings from labels: unbiased under any proxy, unequal propensities and delays that depend on the outcome."""
 
+import tracemalloc
+
 import msgspec
 import numpy as np
 import pytest
@@ -218,3 +220,19 @@ def test_feedback_never_enters() -> None:
         remember(ring, i * HOUR, made)
     assert read(ring, REFERENCE) == read(heard(days), REFERENCE)
     assert [e.audited() for e in ring] == [e.audited() for e in heard(days)]
+
+
+def test_windows_far_apart_cost_no_more_than_others() -> None:
+    """One window a day, of a minute each: delays are of the ages that labels had, not of all that there could be."""
+    minute, day = 60_000_000, 1_440
+    ring = [Evidence(i * day * minute, audits=2, ages={2: 1, 2 * 400_000 + 1: 1}) for i in range(180)]
+    tracemalloc.start()
+    delays = Delays(ring, ring[-1].start, minute)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 << 20
+    assert delays.watched == 179 * day
+    assert delays.oldest == delays.watched  # what came later than any window was watched counts as of the last age
+    assert delays.quantile(0.4) == 1
+    assert delays.arrived(0) == (0.0, 0.0)
+    assert delays.arrived(1, delays.watched) == (1.0, 0.0)

@@ -190,3 +190,12 @@ def test_years_without_change_see_no_more_alarms_than_promised(phi: float) -> No
             watched += any(s.status == "watching" for s in change.streams.values())
     assert watched > 700
     assert alarms <= 3_000 / 300
+
+
+def test_a_stream_younger_than_a_unit_of_a_rarer_one_is_replayed_too() -> None:
+    """Labels that come rarely have long units; what watches already may be known for less than one of them."""
+    noise, plan = ar1(4_000, 5, 0.0), Plan(kind="normal", run_length=100.0, centre=0.0, scale=1.0)
+    rare, young = Armed(plan, 12, 1, 0.5, noise[:40]), Armed(plan, 1, 1, 0.5, noise[:2])
+    joint = together({"rare": rare, "young": young}, 100.0, season=1, seed=1)
+    assert joint.run_length.ticks > 0
+    assert set(joint.blamed) == {"rare", "young"}

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from examples.digits.train import serve
+from examples.digits.train import Serve, serve
 from infra.demo.images import CORRUPTIONS, Digits, Images, Split, corrupt, load
 from models.checks.embedding_drift import CHECK
 from models.checks.label_and_prediction_shift import CHECK as CLASSES
@@ -33,12 +33,17 @@ def digits() -> Digits:
 
 
 @functools.cache
+def served() -> Serve:
+    return serve(MODEL.read_bytes())
+
+
+@functools.cache
 def run(which: str, family: str = "", severity: float = 0.0) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
     """Predicted class and embedding of one part of the images, corrupted."""
     part: Split = getattr(digits(), which)
     images: Images = corrupt(part.images, family, severity, np.random.default_rng(1)) if family else part.images
-    scores, embedding = serve(MODEL.read_bytes())(images)
-    return scores.argmax(1).astype(np.int32), embedding
+    scores, embedding = served()(images)
+    return scores.argmax(1).astype(np.int32), embedding.copy()  # what the session gave keeps all of its memory
 
 
 @functools.cache

@@ -24,6 +24,7 @@ from models.forecast_history import (
     is_family,
     noted,
     outcomes,
+    under,
 )
 from models.passage_network import HORIZON
 from models.quality import Estimate
@@ -167,3 +168,14 @@ def test_a_replay_hands_on_what_the_version_before_was_told(tmp_path: Path) -> N
 )
 def test_the_family_is_all_traffic_of_other_versions(other: Subject, inherits: bool) -> None:
     assert is_family(other, Subject("loan", "7")) is inherits
+
+
+def test_forecasts_made_under_other_terms_are_forgotten() -> None:
+    """Windows half as long count twice as fast: an old forecast would seem to have been followed for its horizon."""
+    history = under(lived([0.9] * 40), HOUR, THRESHOLD)
+    assert history.made == lived([0.9] * 40).made  # a state from before terms were kept goes on
+    assert under(history, HOUR, THRESHOLD) is history
+    for terms in ((HOUR // 2, THRESHOLD), (HOUR, 0.8)):
+        fresh_one = followed(under(history, *terms), 500_000, quality(0.9), terms[1])
+        assert outcomes(fresh_one) == []
+        assert fresh_one.records == history.records

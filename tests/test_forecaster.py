@@ -375,3 +375,27 @@ def test_levels_that_adapt_cover_what_no_calibration_foresaw(kind: str) -> None:
     calibration = amortised.own_history(world(HOUSE, 400, 12))
     cells = amortised.adaptive(kind, calibration, 13)
     assert float(cells[3].split()[0]) >= 0.88
+
+
+def test_stronger_drift_than_ever_brings_a_bias_that_labels_have_not_taught() -> None:
+    known = [
+        Reading(window=w, audit=0.95, audit_n=200, label_free=0.95, label_free_se=0.01, bias_sd=0.02) for w in range(30)
+    ]
+
+    def variance(bias_sd: float) -> float:
+        found = Forecaster(0.85)
+        for reading in [*known, Reading(window=30, label_free=0.88, label_free_se=0.01, bias_sd=bias_sd)]:
+            found = Forecaster.from_state(found.state)
+            found.update(reading)
+        return found.state.bias_variance
+
+    usual = variance(0.02)
+    assert variance(0.06) - usual >= 0.06**2 - 0.02**2  # what labels taught says nothing of the stronger drift
+    assert variance(0.01) <= usual  # and weaker drift teaches nothing
+
+
+def test_a_state_from_before_the_widest_bias_was_kept_goes_on() -> None:
+    found = Forecaster.from_state(Memory(threshold=0.85, bias_variance=0.0004, stream=Forecaster(0.85).state.stream))
+    found.update(Reading(window=0, label_free=0.9, label_free_se=0.01, bias_sd=0.06))
+    assert found.state.widest == 0.06
+    assert found.state.bias_variance < 0.001  # nothing older to compare with

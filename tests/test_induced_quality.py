@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -186,6 +187,21 @@ def test_another_digest_version_or_file_is_refused() -> None:
         InducedQuality.unpack(packing.pack(KIND, VERSION, {k: v for k, v in arrays.items() if k != "ridge.dual"}))
     with pytest.raises(ValueError, match="register it again"):
         InducedQuality.unpack(content[: len(content) // 2])
+
+
+@pytest.mark.parametrize("name", ["reference.whitening", "ridge.dual", "unlike.axes", "tables.table", "interval.scale"])
+def test_parts_that_do_not_fit_together_are_refused_before_any_window(name: str) -> None:
+    arrays = packing.unpack(KIND, VERSION, registered().pack())
+    with pytest.raises(ValueError, match="register it again"):
+        InducedQuality.unpack(packing.pack(KIND, VERSION, {**arrays, name: arrays[name][:-1]}))
+
+
+@pytest.mark.parametrize("shape", [(2**63, 2), (-1,), (3,)])
+def test_a_shape_that_the_bytes_do_not_have_is_refused(shape: tuple[int, ...]) -> None:
+    arrays = {"edges": {"dtype": "<f8", "shape": shape, "content": bytes(16)}}
+    content = msgspec.msgpack.encode({"kind": "ruler", "version": 1, "arrays": arrays})
+    with pytest.raises(ValueError, match="register it again"):
+        packing.unpack("ruler", 1, content)
 
 
 def test_sums_and_answers_of_another_model_are_refused() -> None:

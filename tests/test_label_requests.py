@@ -144,7 +144,10 @@ def test_a_label_that_answers_a_request_has_its_propensity() -> None:
     wanted = msgspec.structs.replace(row, extra={"asked": {"propensity": 0.25, "reason": "doubt"}})
     answer = labelled(label(), wanted, asking=True)
     assert (answer.propensity, answer.asked, answer.feedback, answer.kept) == (0.25, True, False, 1.0)
-    assert labelled(label(propensity=0.5), wanted, asking=True).propensity == 0.5
+    own = labelled(label(propensity=0.5), wanted, asking=True)
+    assert (own.propensity, own.asked, own.feedback) == (0.5, False, False)  # an audit by itself; the request is open
+    rounded = labelled(label(propensity=0.2512), wanted, asking=True)
+    assert (rounded.propensity, rounded.asked) == (0.25, True)  # or its cell would count as missing, and come too
     assert labelled(label(source="feedback"), wanted, asking=True).feedback
     # Nobody asked, and nobody says how likely it was: volunteered, so evidence at most.
     assert labelled(label(), row, asking=True).feedback

@@ -67,6 +67,13 @@ def test_a_retired_version_asks_for_nothing_and_is_not_missed() -> None:
     assert [n.body["resolution"] for n in turned.notes] == ["retired"]
 
 
+def test_what_was_below_the_threshold_in_rehearsal_says_nothing_of_the_life() -> None:
+    life = Life(below_since_us=START, below=True)
+    take_in(life, change("deployed", "7", 1))
+    assert turn(life, PolicyState(), SUBJECT, REFERENCE, START + 2 * HOUR).renewed
+    assert (life.below_since_us, life.below) == (None, False)
+
+
 def test_a_roll_back_lets_it_ask_again_with_what_it_knows() -> None:
     life, turned = made(change("deployed", "8", 1), change("rolled-back", "7", 5, previous="8"), policy=asking())
     assert life.serving
