@@ -44,7 +44,8 @@ def audited_fields(audited: AuditedQuality) -> dict[str, Any]:
     """`quality_audited` of the status line: a 95% interval that holds at every moment since the registration.
 
     `low` to `high` hold whatever the accuracy did in that time, on average over it; `steady` is narrower and supposes
-    that labels and proxy kept their distance.
+    that labels and proxy kept their distance. `n` counts labels, `missing` those that were asked for and never came,
+    which count both ways.
     """
     found = audited.interval()
     if found is None:
@@ -52,13 +53,14 @@ def audited_fields(audited: AuditedQuality) -> dict[str, Any]:
             "no closed window has audits" if not audited.left_out else "how likely labels were asked for is unknown"
         )
         empty = {"low": None, "high": None}
-        return {**empty, "steady": dict(empty), "n": 0, "since": None, "until": None, "reason": reason}
+        return {**empty, "steady": dict(empty), "n": 0, "missing": 0, "since": None, "until": None, "reason": reason}
     low, high, steady_low, steady_high, n = found
     return {
         "low": rounded(low),
         "high": rounded(high),
         "steady": {"low": rounded(steady_low), "high": rounded(steady_high)},
-        "n": n,
+        "n": n - audited.missing,
+        "missing": audited.missing,
         "since": None if audited.since is None else rfc3339(audited.since),
         "until": None if audited.until is None else rfc3339(audited.until),
         "reason": None,

@@ -47,6 +47,7 @@ class AuditedQuality(msgspec.Struct):
     since: int | None = None  # start of the first window with audits
     until: int | None = None  # start of the newest window that is closed, with all before it
     left_out: int = 0  # audits whose probability of being asked for is not known well enough
+    missing: int = 0  # of the audits in `sequence`: labels that were asked for and never came
     sequence: AuditedState | None = None
     concept: ConceptState | None = None
     against: Flag | None = None  # the labels behind the evidence that has gathered so far
@@ -103,6 +104,7 @@ class AuditedQuality(msgspec.Struct):
         accuracy = AuditedAccuracy(cells=CELLS) if self.sequence is None else AuditedAccuracy.from_state(self.sequence)
         accuracy.update(found.traffic, found.correct[order], found.proxy[order], found.propensity[order])
         self.sequence = accuracy.state
+        self.missing += int(np.isnan(found.correct[order]).sum())
         self._watch(window, reference, found, order)
 
     def _watch(self, window: Evidence, reference: Reference, found: "_Cohort", order: NDArray[np.int64]) -> None:

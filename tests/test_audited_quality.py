@@ -4,7 +4,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from models.audit_lines import label_fields
+from models.audit_lines import audited_fields, label_fields
 from models.audited_quality import CALM, AuditedQuality
 from models.checks.calibration_and_concept import CHECK
 from models.columns import Subject
@@ -103,6 +103,8 @@ def test_only_closed_windows_are_taken_in_their_order() -> None:
     assert found is not None
     assert found[4] == int(waiting.asked.sum() + done.asked.sum())  # those that never came count both ways
     assert label_fields(ring, reference)["missing"] == int((waiting.asked & ~half).sum())
+    told = audited_fields(audited)
+    assert (told["n"], told["missing"]) == (int(half.sum() + done.asked.sum()), int((waiting.asked & ~half).sum()))
     assert label_fields(ring, reference)["closed_until"] == "1970-01-01T05:00:00Z"
 
 
