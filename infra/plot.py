@@ -1,6 +1,7 @@
 """Plots of a model's quality over time: estimates with intervals, audits, threshold, forecast and triggers."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -39,6 +40,8 @@ def _plot(
 
     lines = [s for s in status if (s["model"], s["version"], s["segment"]) == (model, version, None)]
     figure, (quality, dates) = plt.subplots(2, 1, figsize=SIZE, sharex=True, height_ratios=(3, 2), layout="constrained")
+    ends = [end for s in lines if (end := _time(s["window"]["end"])) is not None]
+    quality.plot(ends, [math.nan] * len(ends))  # the axis is of time, also where there is nothing to show
     _quality(quality, lines, truth)
     _dates(dates, lines, crossing)
     for trigger in (t for t in triggers if (t["model_name"], t["model_version"]) == (model, version)):
@@ -62,6 +65,8 @@ def _quality(axis: Any, lines: Sequence[dict[str, Any]], truth: Sequence[tuple[d
     known = [s for s in lines if s["quality"]["estimate"] is not None]
     times = [_time(s["window"]["end"]) for s in known]
     low, middle, high = ([s["quality"][key] for s in known] for key in ("low", "estimate", "high"))
+    if not known:
+        _instead(axis, lines, "quality", "no estimate")
     axis.fill_between(times, low, high, alpha=0.25, color="tab:blue", lw=0, label="90% interval")
     axis.plot(times, middle, color="tab:blue", lw=1.8, label="estimated quality")
     if truth:
@@ -85,6 +90,8 @@ def _dates(axis: Any, lines: Sequence[dict[str, Any]], crossing: datetime | None
     forecasts = [s for s in lines if not s["forecast"].get("reason")]
     times = [_time(s["window"]["end"]) for s in forecasts]
     low, middle, high = ([_ahead(s, key) for s in forecasts] for key in ("low", "best_before", "high"))
+    if not forecasts:
+        _instead(axis, lines, "forecast", "no forecast")
     ceiling = max([v for v in (*low, *middle, *high) if not math.isnan(v)], default=1.0)
     upper = [ceiling if math.isnan(v) else v for v in high]
     axis.plot(times, low, color="tab:orange", lw=1.8, label="good for at least, 90% sure")
@@ -104,6 +111,14 @@ def _dates(axis: Any, lines: Sequence[dict[str, Any]], crossing: datetime | None
     axis.set_ylabel("days ahead")
     axis.set_ylim(bottom=0)
     axis.grid(alpha=0.25)
+
+
+def _instead(axis: Any, lines: Sequence[dict[str, Any]], part: str, what: str) -> None:
+    """Why there is nothing to see, in the words of the last window."""
+    reason = (lines[-1][part].get("reason") if lines else None) or "there are no windows"
+    words = textwrap.fill(f"{what}: {reason}", 80)
+    axis.text(0.5, 0.5, words, transform=axis.transAxes, ha="center", va="center", color="tab:gray", fontsize=11)
+    axis.set_yticks([])
 
 
 def _ahead(line: dict[str, Any], key: str) -> float:
