@@ -30,6 +30,7 @@ from streams.inspecting import model_bytes
 from streams.settings import Settings
 
 FILE = "quality_estimator.bin"
+OTHER_SCALE = 10.0  # times as large as golden inputs: no image is so bright, but a forgotten division is
 MOST_HELD_OUT, MOST_TRAIN = 1_000, 2_000  # rows; more only take longer
 Run = Callable[[NDArray[Any]], tuple[NDArray[np.float32], NDArray[np.float32]]]
 
@@ -108,6 +109,7 @@ def induce(
     notes: list[str] = []
     parts = _parts(held_out, read_labelled(train, described.trees, label) if train else None, rng, notes)
     inputs = [_fitting(part.inputs, model, path) for part, path in zip(parts, (train or data, data), strict=True)]
+    _same_scale(inputs[1], described.trees, data)
     labels = [codes_of(part.labels, names, path) for part, path in zip(parts, (train or data, data), strict=True)]
     try:
         fitted = fit(
@@ -228,6 +230,24 @@ def _fitting(inputs: NDArray[Any], model: _Model, path: Path) -> NDArray[Any]:
     if inputs.dtype.kind not in "fiub":
         raise DescriptorError(f"{path}: inputs are {inputs.dtype}; give numbers")
     return inputs.reshape(len(inputs), *core).astype(np.float64 if len(core) == 1 else np.float32)
+
+
+def _same_scale(inputs: NDArray[Any], trees: Any, path: Path) -> None:
+    """Raises DescriptorError for images on another scale than those the model is served, as golden records show them.
+
+    A model often reads such images well enough, and the estimator would then take real traffic for content unknown.
+    """
+    own = (trees.get("trained_model") or {}).get("bestbefore") or {}
+    records = [r for r in own.get("golden_records") or () if isinstance(r, dict) and isinstance(r.get("inputs"), dict)]
+    golden = [np.abs(np.asarray(v, dtype=np.float64)).max() for r in records for v in r["inputs"].values()]
+    if inputs.ndim < 3 or not golden or max(golden) <= 0:
+        return
+    reach = float(np.abs(inputs).max())
+    if not 1 / OTHER_SCALE <= reach / max(golden) <= OTHER_SCALE:
+        raise DescriptorError(
+            f"{path}: values reach {reach:.4g}, those of trained_model.bestbefore.golden_records {max(golden):.4g}; "
+            "give inputs as the server hands them to the model, normalised alike"
+        )
 
 
 def _parts(

@@ -313,3 +313,11 @@ def test_what_cannot_be_used_is_told(tabular: Path) -> None:
     assert "one input has shape (5,), the model takes (6,)" in refused("--data", str(tabular / "odd.npz"))
     np.savez(tabular / "few.npz", inputs=np.zeros((4, 6)), labels=np.array([0, 1, 2, 0]))
     assert "two of each are needed" in refused("--data", str(tabular / "few.npz"))
+
+
+def test_images_on_another_scale_are_refused(copied: Path, tmp_path: Path) -> None:
+    part = load().reference
+    np.savez(tmp_path / "bytes.npz", inputs=part.images[:60] * 255, labels=part.labels[:60])
+    done = CliRunner().invoke(main, ["induce", str(copied), "--data", str(tmp_path / "bytes.npz")])
+    assert done.exit_code == 2
+    assert "values reach 255, those of trained_model.bestbefore.golden_records 0.98" in done.output
