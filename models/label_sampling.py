@@ -174,6 +174,8 @@ def registered_plan(budget: Mapping[str, Any], *, accuracy: float | None, rate: 
     """
     path = "production_data.bestbefore.labels.budget"
     share = budget.get("share")
+    if share is not None and budget.get("per_day") is not None:
+        raise ValueError(f"{path}: share and per_day are both given; keep the one that is meant")
     if share is None and budget.get("per_day") is not None:
         unit = (rate or {}).get("unit") if isinstance(rate, Mapping) else None
         found = number_of({"value": rate.get("mean"), "unit": unit}) if isinstance(rate, Mapping) else number_of(rate)

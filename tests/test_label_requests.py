@@ -206,7 +206,12 @@ def test_requests_come_from_the_log_alone() -> None:
 
 @pytest.mark.parametrize(
     ("budget", "told"),
-    [({}, "give share"), ({"per_day": 20}, "needs production_data.bestbefore.rate"), ({"share": 2.0}, "give share")],
+    [
+        ({}, "give share"),
+        ({"per_day": 20}, "needs production_data.bestbefore.rate"),
+        ({"share": 2.0}, "give share"),
+        ({"share": 0.1, "per_day": 20}, "are both given"),
+    ],
 )
 def test_a_budget_that_cannot_be_kept_is_refused(budget: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
