@@ -3,7 +3,8 @@
 Every label that arrives is a reading of the audited quality of the version that serves. The forecaster tells
 P(below the threshold by the time a new model would be there), and `models.policy.decide` weighs it against the costs,
 with its confirmation, its cool-down and its one open incident, as it does in production. A version that has served for
-too short a time for the amortised forecaster is forecast by the Kalman filter. Three things are added to production:
+too short a time for the amortised forecaster, or for Holt's, is forecast by the Kalman filter. Three things are added to
+production:
 
 - The ages at which the models of the first third fell below the threshold give a hazard by age. It and the forecast
   speak of the same event, so their odds are multiplied, and the odds that the forecaster's own training gives to a
@@ -27,6 +28,7 @@ from models.backtest_policies import Never, costs_of, fresh_error
 from models.backtest_terms import TYPICAL_LIFE, Family, family_of, implied_margin, terms_for
 from models.forecast import Filtered, Passage, Reading, current_quality, filter_quality, first_passage
 from models.forecaster import Forecaster
+from models.holt import holt_passage
 from models.policy import PolicyState, Terms, close, decide
 
 Kind = Literal["amortised", "kalman", "holt"]
@@ -142,30 +144,15 @@ class Ours(Never):
         return msgspec.structs.replace(found, probability_within_lead=odds / (1 + odds))
 
     def _forecast(self, filtered: Filtered, threshold: float, lead: float) -> Passage:
+        found = None
         if self._kind == "holt":
-            return holt_passage(self._readings, threshold, lead=lead)
-        if self._kind == "amortised":
+            found = holt_passage(self._readings, threshold, lead=lead, seed=len(self._readings))
+        elif self._kind == "amortised":
             found = self._fed(threshold).passage(lead=lead)
-            if found.reason is None:
-                return found
+        if found is not None and found.reason is None:
+            return found
         # Nothing beyond the lead time is asked for, so nothing beyond it is simulated.
         return first_passage(filtered, threshold, lead=lead, horizon=max(math.ceil(lead), 1))
-
-
-def holt_passage(readings: list[Reading], threshold: float, *, lead: float, paths: int = 400) -> Passage:
-    """Holt's linear trend (smoothing .2 and .05) with bootstrapped residuals, its level taken for the truth."""
-    values = [r.audit for r in readings if r.audit is not None]
-    if len(values) < 8:
-        return Passage(threshold=threshold, lead=lead, reason=f"needs 8 assessed windows, has {len(values)}")
-    level, slope, residuals = values[0], 0.0, []
-    for value in values[1:]:
-        residuals.append(value - level - slope)
-        smoothed = 0.2 * value + 0.8 * (level + slope)
-        level, slope = smoothed, 0.05 * (smoothed - level) + 0.95 * slope
-    rng = np.random.default_rng(len(values))
-    steps = slope + 0.2 * rng.choice(residuals[-60:], (paths, max(round(lead), 1)))
-    below = (level < threshold) | (level + np.cumsum(steps, axis=1) < threshold).any(axis=1)
-    return Passage(threshold=threshold, lead=lead, probability_within_lead=float(below.mean()))
 
 
 def ours(kind: Kind) -> Callable[[Past, Setting, int], Policy]:
