@@ -3,8 +3,8 @@
 Every label that arrives is a reading of the audited quality of the version that serves. The forecaster tells
 P(below the threshold by the time a new model would be there), and `models.policy.decide` weighs it against the costs,
 with its confirmation, its cool-down and its one open incident, as it does in production. A version that has served for
-too short a time for the amortised forecaster, or for Holt's, is forecast by the Kalman filter. Three things are added to
-production:
+too short a time for the amortised forecaster, or for Holt's, is forecast by the Kalman filter. Three things are added
+to production:
 
 - The ages at which the models of the first third fell below the threshold give a hazard by age. It and the forecast
   speak of the same event, so their odds are multiplied, and the odds that the forecaster's own training gives to a
