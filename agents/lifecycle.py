@@ -44,8 +44,12 @@ class Lifecycle(Intake):
     def caught_up(self) -> bool:
         """Whether every event that lay at the broker when this worker began has been handed on."""
         topic = self.runtime.settings.topic(self.topic)
-        mine = [tp for tp in self.runtime.app.consumer.assignment() if tp.topic == topic]
-        return all(tp in self._ends and self.lanes[tp].book.newest_offset + 1 >= self._ends[tp] for tp in mine)
+        return all(self._read(tp) for tp in self.runtime.app.consumer.assignment() if tp.topic == topic)
+
+    def _read(self, tp: TP) -> bool:
+        """A partition that is assigned, and not opened yet, is not read."""
+        lane, end = self.lanes.get(tp), self._ends.get(tp)
+        return lane is not None and end is not None and lane.book.newest_offset + 1 >= end
 
     def decode(self, message: Any) -> LifecycleEvent | None:
         """A lifecycle event from JSON or a CloudEvent; None for what we wrote ourselves, and for tombstones."""
@@ -69,7 +73,10 @@ class Lifecycle(Intake):
         consumer = self.runtime.app.consumer
         for tp, lane in list(self.lanes.items()):
             if tp not in self._ends:
-                self._ends |= await self.runtime.answered(partial(consumer.highwaters, tp))
+                ends = await self.runtime.answered(partial(consumer.highwaters, tp))
+                if self.lanes.get(tp) is not lane:
+                    continue  # it was taken away while the broker was asked
+                self._ends |= ends
             await lane.settle()
 
     def revoked(self, tps: set[TP]) -> None:

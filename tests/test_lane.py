@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from faust.types import TP
 
+from agents.lifecycle import Lifecycle
 from models.columns import Subject
 from models.reference import Reference
 from models.window_book import RETIRE_AFTER, Clock, Cut
@@ -19,7 +20,7 @@ from streams.records import decode_inference
 from streams.registry import Registry
 from streams.runtime import Runtime
 from streams.settings import load
-from streams.topics import INFERENCE
+from streams.topics import INFERENCE, LIFECYCLE
 
 Story = Callable[[Lane], Coroutine[Any, Any, None]]
 START = 1_795_168_800_000_000
@@ -208,5 +209,22 @@ def test_windows_wait_for_lifecycle_events_that_came_before_the_worker(told: Cal
 
         lane.runtime.lifecycle_read = lambda: False
         await lane.settle()  # but not for ever
+
+    told(story)
+
+
+def test_a_lifecycle_partition_that_is_assigned_and_not_opened_is_not_read(told: Callable[[Story], None]) -> None:
+    """A rebalance may take it away and give it back while its end is asked for."""
+
+    async def story(lane: Lane) -> None:
+        agent = Lifecycle(lane.runtime)
+        tp = TP(lane.runtime.settings.topic(LIFECYCLE), 0)
+        agent._ends[tp] = 0
+        assert not agent._read(tp)
+        agent.lanes[tp] = lane
+        lane.book.newest_offset = 6
+        assert agent._read(tp)
+        agent._ends[tp] = 8
+        assert not agent._read(tp)
 
     told(story)
