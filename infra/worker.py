@@ -13,7 +13,7 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from agents.assess import Assess
+from agents.assess import STATE_FORMAT, Assess
 from agents.embed import Embed
 from agents.ingest import Ingest
 from agents.label import Label
@@ -152,11 +152,13 @@ def run_worker(settings: Settings, agents: Iterable[str] = tuple(AGENTS), loglev
     """Run until a signal ends it.
 
     Broker and store must be reachable and ready for this version at the start: whoever watches over the worker starts
-    it again. Later they may come and go. Raises ServiceError, StoreUnreachable and StoreOutdated.
+    it again. Later they may come and go. Raises ServiceError, StoreUnreachable, StoreOutdated and TooNew.
     """
     require_file(settings.store)
     app, runtime = create_worker(settings, agents)
     runtime.store.check()
+    if "assess" in set(agents):
+        runtime.store.check_states(STATE_FORMAT)
     asyncio.run(_require_topics(settings))
     runtime.registry.load([row.body for row in runtime.store.registrations()])
     runtime.inspections = {key: decode_inspection(body) for key, body in runtime.store.inspections().items()}

@@ -1,0 +1,148 @@
+"""What the previous version has written is read with the same result, and it reads what this one writes."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra import migrate
+from streams.event_store import EventStore
+from tests import artefacts, stored_shapes
+from tests.previous import ROOT, python, unpacked, version
+
+DESCRIPTORS = ROOT / "examples" / "digits" / "descriptors"
+SCRIPTS = ROOT / "tests"
+OLD_TABLES = "0002"  # of the previous version
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return unpacked(tmp_path_factory.mktemp("previous"))
+
+
+@pytest.fixture(scope="module")
+def written(home: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders `old` and `new`: everything that can be written, by either version, on the tables of the old."""
+    folder = tmp_path_factory.mktemp("artefacts")
+    python(home, str(SCRIPTS / "artefacts.py"), "write", str(folder / "old"), str(DESCRIPTORS), folder=folder)
+    artefacts.write(folder / "new", DESCRIPTORS)
+    migrate.downgrade(f"sqlite:///{folder / 'new' / 'store.db'}", OLD_TABLES)
+    return folder
+
+
+def lost(old: Any, new: Any, path: str = "") -> Iterator[str]:
+    """Where the newer version has not all that the older has; it may have more."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name, value in old.items():
+            if name in new:
+                yield from lost(value, new[name], f"{path}/{name}")
+            else:
+                yield f"{path}/{name} is missing"
+    elif isinstance(old, list) and isinstance(new, list):
+        if len(old) != len(new):
+            yield f"{path}: {len(old)} became {len(new)}"
+        for i, (one, other) in enumerate(zip(old, new, strict=False)):
+            yield from lost(one, other, f"{path}/{i}")
+    elif old != new and not (isinstance(old, float) and new == pytest.approx(old, rel=1e-9)):
+        yield f"{path}: {str(old)[:80]} became {str(new)[:80]}"
+
+
+def test_the_previous_version_is_what_runs(home: str, tmp_path: Path) -> None:
+    code = (
+        "import importlib.metadata, streams, bestbefore_client;"
+        "print(importlib.metadata.version('bestbefore'), streams.__file__, bestbefore_client.__file__)"
+    )
+    said = python(home, "-c", code, folder=tmp_path).decode().split()
+    assert said[0] == version()
+    assert all(place.startswith(home) for place in said[1:])
+
+
+@pytest.fixture(scope="module")
+def read_by_previous(home: str, written: Path) -> dict[str, Any]:
+    """What the previous version reads in both folders."""
+    folders = [str(written / writer) for writer in ("old", "new")]
+    said = python(home, str(SCRIPTS / "artefacts.py"), "read", *folders, str(DESCRIPTORS), folder=written)
+    found: dict[str, Any] = json.loads(said)
+    return found
+
+
+@pytest.mark.parametrize("writer", ["old", "new"])
+def test_both_versions_read_the_same(read_by_previous: dict[str, Any], written: Path, writer: str) -> None:
+    """Contents, and what is concluded from them: a state goes on alike, a profile is counted alike."""
+    theirs = read_by_previous[writer]
+    ours = artefacts.read(written / writer, DESCRIPTORS)
+    assert theirs.keys() == ours.keys()
+    assert len(theirs) > 10
+    assert theirs["state"]["told"], "a state that says nothing shows nothing"
+    assert theirs["store"]["new"] == [False, False]
+    found = list(lost(theirs, ours))
+    assert not found, "\n".join(found[:40])
+
+
+def test_a_store_of_the_previous_version_is_migrated_with_all_its_rows(written: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "store.db"
+    copy.write_bytes((written / "old" / "store.db").read_bytes())
+    url = f"sqlite:///{copy}"
+    before = artefacts.read_store(url)
+    assert migrate.upgrade(url) == migrate.head()
+    assert artefacts.read_store(url) == before
+    EventStore(url).check()
+
+
+# -- the rule ------------------------------------------------------------------------------------------------
+
+
+def broken(old: Any, new: Any, path: str) -> Iterator[str]:
+    """Where a type has changed so that one of the two versions could not read what the other writes."""
+    structs = [isinstance(kind, dict) and "fields" in kind for kind in (old, new)]
+    if all(structs):
+        yield from _broken_struct(old, new, path)
+    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+        for one, other in zip(old, new, strict=True):
+            yield from broken(one, other, path)
+    elif isinstance(old, dict) and isinstance(new, dict) and not any(structs) and old.keys() == new.keys():
+        for name in old:
+            yield from broken(old[name], new[name], path)
+    elif old != new:
+        yield f"{path} was {json.dumps(old)[:100]}, is {json.dumps(new)[:100]}"
+
+
+def _broken_struct(old: Any, new: Any, path: str) -> Iterator[str]:
+    if old["array"] != new["array"] or old["strict"] != new["strict"]:
+        yield f"{path}: array-like or strict now, or no longer"
+    now = {name: (i, kind) for i, (name, _, kind) in enumerate(new["fields"])}
+    for i, (name, _, kind) in enumerate(old["fields"]):
+        if name not in now or (old["array"] and now[name][0] != i):
+            yield f"{path}.{name} is gone, or stands elsewhere"
+        else:
+            yield from broken(kind, now[name][1], f"{path}.{name}")
+    before = {name for name, _, _ in old["fields"]}
+    for name, required, _ in new["fields"]:
+        if name not in before and (required or new["strict"]):
+            yield f"{path}.{name} is new and has no default, or is refused"
+
+
+def test_types_only_grow_or_their_format_number_does(home: str, tmp_path: Path) -> None:
+    """A field may be added, with a default. Whatever else changes raises the number of its format."""
+    theirs = json.loads(python(home, str(SCRIPTS / "stored_shapes.py"), folder=tmp_path))
+    ours = json.loads(json.dumps(stored_shapes.shapes()))
+    assert theirs.keys() == ours.keys()
+    alike = {name: old["shape"] for name, old in theirs.items() if ours[name]["format"] == old["format"]}
+    found = [line for name, old in alike.items() for line in broken(old, ours[name]["shape"], name)]
+    assert not found, "\n".join(found)
+    assert all(ours[name]["format"] - old["format"] in (0, 1) for name, old in theirs.items())
+
+
+def test_the_rule_is_seen_to_be_broken() -> None:
+    """The comparison above sees what it looks for."""
+    ours = json.loads(json.dumps(stored_shapes.shapes()))["profile"]["shape"]
+    fields = ours["fields"]
+    wrong = {
+        "fewer": fields[1:], "more": [*fields, ["late", True, ["IntType", {}]]],
+        "retyped": [[*fields[0][:2], ["StrType", {}]], *fields[1:]], "moved": [fields[1], fields[0], *fields[2:]],
+    }  # fmt: skip
+    for name, changed in wrong.items():
+        assert list(broken(ours, {**ours, "fields": changed}, "p")), name
+    assert not list(broken(ours, {**ours, "fields": [*fields, ["late", False, ["IntType", {}]]]}, "p"))
