@@ -27,7 +27,7 @@ from streams.store_schema import compatibility, metadata
 
 SCRIPTS = Path(__file__).parent / "migrations"
 PATIENCE = 60.0  # seconds for which locks that others hold are asked for again
-_LOCK_TIMEOUT = "2s"  # as long may everyone wait who comes after us
+_LOCK_TIMEOUT = "1s"  # as long may everyone wait who comes after us
 _BUSY = {"55P03", "40P01"}  # lock_not_available, deadlock_detected
 # Any number will do, as long as no other program takes the same advisory lock in this database.
 _LOCK = 0x62657374
