@@ -11,7 +11,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 WHEELS = ROOT / "tests" / "data" / "previous"
-HERE = f"{ROOT}{os.pathsep}{ROOT / 'client'}"  # where this version is imported from
 
 
 def version() -> str:
@@ -41,14 +40,3 @@ def python(home: str, *arguments: str, folder: Path) -> bytes:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode(errors="replace")[-4000:]
     return done.stdout
-
-
-def worker(home: str, folder: Path, name: str, settings: dict[str, str]) -> tuple["subprocess.Popen[bytes]", Path]:
-    """A worker of that version, and its log."""
-    path = folder / f"worker-{name}.log"
-    with path.open("ab") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "infra.cli", "worker"], cwd=folder, env={**environment(home), **settings},
-            stdout=log, stderr=log,
-        )  # fmt: skip
-    return process, path

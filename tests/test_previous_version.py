@@ -1,15 +1,20 @@
 """What the previous version has written is read with the same result, and it reads what this one writes."""
 
 import json
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import NewTopic
 
 from infra import migrate
 from streams.event_store import EventStore
-from tests import artefacts, stored_shapes
+from tests import artefacts, sent_records, stored_shapes
+from tests.faults.topic import read_topic
 from tests.previous import ROOT, python, unpacked, version
 
 DESCRIPTORS = ROOT / "examples" / "digits" / "descriptors"
@@ -79,6 +84,25 @@ def test_both_versions_read_the_same(read_by_previous: dict[str, Any], written: 
     assert theirs["store"]["new"] == [False, False]
     found = list(lost(theirs, ours))
     assert not found, "\n".join(found[:40])
+
+
+def test_what_the_previous_client_sends_is_read_alike(home: str, broker: str, tmp_path: Path) -> None:
+    script, prefix, file = str(SCRIPTS / "sent_records.py"), f"sent-{uuid.uuid4().hex[:8]}.", tmp_path / "sent"
+    topics = {prefix + topic: topic for topic in sent_records.TOPICS}
+    admin = KafkaAdminClient(bootstrap_servers=broker)
+    admin.create_topics([NewTopic(topic, 1, 1) for topic in topics])
+    admin.close()
+    python(home, script, "send", broker, prefix, folder=tmp_path)
+    records = [(name, r.value, r.headers) for topic, name in topics.items() for r in read_topic(broker, topic)]
+    file.write_bytes(msgspec.msgpack.encode(records))
+    theirs, ours = json.loads(python(home, script, "read", str(file), folder=tmp_path)), sent_records.read(records)
+    found = list(lost(theirs, ours))
+    assert not found, "\n".join(found[:40])
+    assert {row["inference_id"] for _, rows in zip(*[iter(ours["inference"])] * 2, strict=True) for row in rows} == {
+        "one", "m-1", "m-2",
+    }  # fmt: skip
+    assert len(ours["labels"]) == 3
+    assert [meta["inference_id"] for meta, _ in ours["inputs"]] == ["one"]
 
 
 def test_a_store_of_the_previous_version_is_migrated_with_all_its_rows(written: Path, tmp_path: Path) -> None:

@@ -20,8 +20,9 @@ from streams.runtime import EXIT_BROKEN, EXIT_REFUSED
 from streams.store_rows import State
 from streams.store_schema import OLDEST_TABLES
 from tests.broker_rig import BASE, fresh_settings, produce, until
-from tests.fault_rig import HOUR_US
-from tests.previous import HERE, unpacked, worker
+from tests.faults.crew import HERE, Worker
+from tests.faults.traffic import HOUR_US
+from tests.previous import unpacked
 
 SUBJECT = ("m", "1", "")
 RECORD = profile_record("inference/0", Closed(Key(Subject(*SUBJECT), BASE, BASE, HOUR_US), Profile(), BASE + HOUR_US))
@@ -41,33 +42,33 @@ def test_a_worker_leaves_a_later_state_alone(broker: str, tmp_path: Path, which:
     if which == "previous":
         downgrade(settings.store, OLDEST_TABLES)
     names = {f"BESTBEFORE_{name.upper()}": str(getattr(settings, name)) for name in KNOWN}
-    process, log = worker(home, tmp_path, "1", names)
+    worker = Worker(tmp_path, "1", names, home)
     try:
-        asyncio.run(until(lambda: "Worker ready" in log.read_text()))
+        asyncio.run(until(lambda: worker.ready))
         store = EventStore(settings.store)
         with store.transaction() as tx:
             tx.save_states({SUBJECT: later_state()})
         produce(settings, "profiles", [msgspec.msgpack.encode(RECORD)], b"m/1")
-        assert process.wait(30) == (EXIT_REFUSED if which == "this" else EXIT_BROKEN)
+        assert worker.process.wait(30) == (EXIT_REFUSED if which == "this" else EXIT_BROKEN)
     finally:
-        process.kill()
-        process.wait()
+        worker.kill()
     with store.transaction() as tx:
         assert tx.load_states([SUBJECT]) == {SUBJECT: later_state()}
         assert tx.new_profiles(settings.group, [RECORD.identity()]) == [True]
     assert not store.claim(settings.group, settings.topic("profiles"), 0).next_offset
     assert store.windows("m", "1") == []
     store.close()
-    if which == "previous":
-        assert "worker ends" in log.read_text()
-        return
-    (line,) = [line for line in log.read_text().splitlines() if "worker ends" in line]
-    assert f"the state of m 1 in the event store is of a later version of this software (format {FORMAT + 1}" in line
-    assert "Traceback" not in log.read_text()
-    again, log = worker(home, tmp_path, "2", names)
-    assert again.wait(30) == EXIT_REFUSED
-    assert log.read_text().startswith("bestbefore: sqlite ")
-    assert f"has format {FORMAT + 1}" in log.read_text()
+    log = worker.log.read_text()
+    (line,) = [line for line in log.splitlines() if "worker ends" in line]
+    if which == "this":
+        assert (
+            f"the state of m 1 in the event store is of a later version of this software (format {FORMAT + 1}" in line
+        )
+        assert "Traceback" not in log
+        again = Worker(tmp_path, "2", names)
+        assert again.process.wait(30) == EXIT_REFUSED
+        assert again.log.read_text().startswith("bestbefore: sqlite ")
+        assert f"has format {FORMAT + 1}" in again.log.read_text()
 
 
 def test_a_state_whose_parts_are_later_is_told_as_such() -> None:
