@@ -12,6 +12,7 @@ from typing import Any
 from faust.types import TP
 
 from agents.publish import Publisher, outbox
+from agents.restoring import profile_in, restored
 from models.assessor import assess, misses
 from models.columns import Subject
 from models.forecast_history import History, inherited, is_family
@@ -22,7 +23,7 @@ from models.reference import Reference
 from models.subject_state import FORMAT as STATE_FORMAT
 from models.subject_state import State, fresh
 from streams.delivery import Cursor
-from streams.errors import Fenced, TooNew
+from streams.errors import Fenced
 from streams.event_store import EventStore
 from streams.intake import place
 from streams.lane import ProfileRecord, decode_profile_record
@@ -236,7 +237,7 @@ class Application:
                     estimates += self._change(record) if id(record) in fresh_ones else []
                     continue
                 body = record.profile if id(record) in fresh_ones else None
-                profile = _unpacked(record, body) if body is not None else None
+                profile = profile_in(record, body) if body is not None else None
                 # Rows of all versions side by side are those of the versions once more.
                 if profile is not None and record.version:
                     windows.append(_counts(record, profile))
@@ -326,30 +327,6 @@ class Application:
             )
             for c in conclusions
         ]  # fmt: skip
-
-
-def restored(subject: Subject, saved: StoredState) -> State:
-    """The state as it was saved. Raises TooNew where a later version has saved it in a way of its own."""
-    error: ValueError | None = None
-    if saved.format_version <= STATE_FORMAT:
-        try:
-            return State.decode(saved.body)
-        except ValueError as caught:
-            error = caught
-    said = error or f"format {saved.format_version}, this version reads up to {STATE_FORMAT}"
-    raise TooNew(
-        f"the state of {subject.model} {subject.version} in the event store is of a later version of this software "
-        f"({said}); it stays as it is, and so does its partition's offset: start that version here"
-    ) from error
-
-
-def _unpacked(record: ProfileRecord, body: bytes) -> Profile:
-    try:
-        return Profile.unpack(body)
-    except ValueError as error:
-        raise TooNew(
-            f"a profile of {record.model} {record.version} from {record.source} cannot be read: {error}"
-        ) from error
 
 
 def _counts(record: ProfileRecord, profile: Profile) -> WindowCounts:

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from agents.assess import restored
+from agents.restoring import profile_in, restored
 from infra.migrate import downgrade
 from models.columns import Subject
 from models.profile import Profile
@@ -79,6 +79,9 @@ def test_a_state_whose_parts_are_later_is_told_as_such() -> None:
 
 
 def test_a_profile_of_a_later_format_is_told_as_such() -> None:
+    body = {**Profile().encode(), "format": 99}
+    with pytest.raises(TooNew, match=r"profile of m 1 .*99"):
+        profile_in(RECORD, msgspec.msgpack.encode(body))
     fields = msgspec.msgpack.decode(msgspec.msgpack.encode(RECORD))
     assert decode_profile_record(msgspec.msgpack.encode([*fields, "added since"])) == RECORD
     later = PROFILE_FORMAT + 1
