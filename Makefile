@@ -15,7 +15,7 @@ STAMP := $(VENV)/.installed
 LOG := $(VENV)/install.log
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(STAMP) ## a model decays: real broker, real store, forecast beside the truth
 	@$(BIN)/bestbefore demo $(ARGS)
@@ -40,7 +40,7 @@ bench: $(STAMP) ## every published figure, measured on this machine
 	@for name in store estimator_states cost checks detection run_length change_replay embedding_drift label_free label_free_tables audits forecast demo_seeds policies throughput embed; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 TAG = $(shell git describe --tags --abbrev=0)
-previous: $(STAMP) ## at a release, before its version is raised: the wheels of the last tag, which tests run beside this version
+previous: $(STAMP) ## after a release: the wheels of the last tag, which the tests run beside this version
 	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && mkdir "$$made/source" "$$made/wheels" && \
 	  git archive $(TAG) | tar -x -C "$$made/source" && \
 	  $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir "$$made/wheels" "$$made/source" "$$made/source/client" && \

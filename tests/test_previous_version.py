@@ -12,14 +12,18 @@ from kafka import KafkaAdminClient
 from kafka.admin import NewTopic
 
 from infra import migrate
+from models.subject_state import State
+from streams.delivery import decode_clock
 from streams.event_store import EventStore
+from streams.inspecting import decode_inspection
+from streams.registry import decode_reference
+from streams.store_schema import OLDEST_TABLES
 from tests import artefacts, sent_records, stored_shapes
 from tests.faults.topic import read_topic
 from tests.previous import ROOT, python, unpacked, version
 
 DESCRIPTORS = ROOT / "examples" / "digits" / "descriptors"
 SCRIPTS = ROOT / "tests"
-OLD_TABLES = "0002"  # of the previous version
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +37,7 @@ def written(home: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("artefacts")
     python(home, str(SCRIPTS / "artefacts.py"), "write", str(folder / "old"), str(DESCRIPTORS), folder=folder)
     artefacts.write(folder / "new", DESCRIPTORS)
-    migrate.downgrade(f"sqlite:///{folder / 'new' / 'store.db'}", OLD_TABLES)
+    migrate.downgrade(f"sqlite:///{folder / 'new' / 'store.db'}", OLDEST_TABLES)
     return folder
 
 
@@ -56,12 +60,13 @@ def lost(old: Any, new: Any, path: str = "") -> Iterator[str]:
 
 def test_the_previous_version_is_what_runs(home: str, tmp_path: Path) -> None:
     code = (
-        "import importlib.metadata, streams, bestbefore_client;"
-        "print(importlib.metadata.version('bestbefore'), streams.__file__, bestbefore_client.__file__)"
+        "import importlib.metadata, bestbefore_client, streams.store_schema as s;"
+        "print(importlib.metadata.version('bestbefore'), s.SCHEMA_REVISION, s.__file__, bestbefore_client.__file__)"
     )
     said = python(home, "-c", code, folder=tmp_path).decode().split()
     assert said[0] == version()
-    assert all(place.startswith(home) for place in said[1:])
+    assert said[1] >= OLDEST_TABLES, "workers may be replaced before the tables are migrated"
+    assert all(place.startswith(home) for place in said[2:])
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +162,24 @@ def test_types_only_grow_or_their_format_number_does(home: str, tmp_path: Path) 
     found = [line for name, old in alike.items() for line in broken(old, ours[name]["shape"], name)]
     assert not found, "\n".join(found)
     assert all(ours[name]["format"] - old["format"] in (0, 1) for name, old in theirs.items())
+
+
+def test_what_a_later_version_adds_is_left_out(written: Path) -> None:
+    """Fields that nobody knows here are no error."""
+
+    def body(name: str) -> bytes:
+        known = msgspec.json.decode((written / "new" / name).read_bytes())
+        return msgspec.json.encode({**known, "of_a_later_version": {"x": [1]}})
+
+    readers: dict[str, Any] = {"reference": decode_reference, "inspection": decode_inspection}
+    for name, reader in readers.items():
+        assert msgspec.json.encode(reader(body(name))) == (written / "new" / name).read_bytes()
+    clock = (written / "new" / "clock").read_text()
+    assert decode_clock(body("clock").decode()) == decode_clock(clock)
+    state = (written / "new" / "state").read_bytes()
+    saved = msgspec.msgpack.decode(state)
+    later = {**saved, "new": b"x", "audited": {**saved["audited"], "new": 1}, "policy": {**saved["policy"], "new": 1}}
+    assert State.decode(msgspec.msgpack.encode(later)).encode() == state
 
 
 def test_the_rule_is_seen_to_be_broken() -> None:
