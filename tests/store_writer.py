@@ -46,7 +46,12 @@ def take_in(store: EventStore, name: str, step: int) -> None:
 def main(url: str, name: str) -> None:
     """Write, and try again what the store did not take."""
     store, stop, step = EventStore(url), threading.Event(), 0
-    threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+
+    def listen() -> None:
+        sys.stdin.read()
+        stop.set()
+
+    threading.Thread(target=listen, daemon=True).start()
     epoch = store.claim(name, "profiles", 0).epoch
     print("ready", flush=True)  # noqa: T201 -- for whoever waits
     while not stop.is_set():
