@@ -13,12 +13,13 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 from faust.types import TP
 
-from agents.assess import STATE_FORMAT, Assess
+from agents.assess import Assess
 from agents.embed import Embed
 from agents.ingest import Ingest
 from agents.label import Label
 from agents.lifecycle import Lifecycle
 from infra.store_file import require_file
+from models.subject_state import FORMAT as STATE_FORMAT
 from streams.app import App, create_app
 from streams.errors import ServiceError
 from streams.event_store import EventStore
