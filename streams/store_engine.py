@@ -13,7 +13,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from streams.errors import SettingsError, StoreError, StoreOutdated, StoreUnreachable
-from streams.store_silence import Impatient
+from streams.store_silence import Impatient, resting, working
 
 BUSY_TIMEOUT_MS = 10_000
 # A hung server, a forgotten transaction and a silently dropped connection each end in an error instead of a standstill,
@@ -76,6 +76,8 @@ def open_engine(text: str, *, patient: bool = False) -> Engine:
     )
     if not patient:
         event.listen(engine, "do_connect", _connect_impatiently)
+        event.listen(engine, "checkin", resting)
+        event.listen(engine, "checkout", working)
     return engine
 
 

@@ -12,6 +12,7 @@ import psycopg
 
 T = TypeVar("T")
 ANSWER_WITHIN = 22.0  # seconds; longer than the server's own statement_timeout, so it never cuts off one that works
+PING_WITHIN = 5.0  # whether a connection that has rested still lives is told at once
 
 
 class Impatient(psycopg.Connection[Any]):
@@ -39,3 +40,14 @@ def _until(gen: Generator[Any, Any, T], deadline: float) -> Generator[Any, Any, 
             step = gen.send(ready)
     except StopIteration as end:
         return end.value  # type: ignore[no-any-return]
+
+
+def resting(connection: Impatient | None, _record: object) -> None:
+    """For the pool: the next that is asked of this connection, if it is none that was given up, is whether it lives."""
+    if connection is not None:
+        connection.within = PING_WITHIN
+
+
+def working(connection: Impatient, _record: object, _proxy: object) -> None:
+    """For the pool: it lives, and is asked for more than that."""
+    connection.within = ANSWER_WITHIN

@@ -4,7 +4,9 @@ A line for each fault while it runs, a table at the end, and exit status 1 when 
 """
 
 import json
+import logging
 import random
+import signal
 import sys
 import time
 from collections import Counter
@@ -117,6 +119,8 @@ def table(report: Report) -> str:
 @click.option("--json", "file", type=click.Path(path_type=Path), help="write the figures to this file, too")
 def main(minutes: float, seed: int, file: Path | None) -> None:
     """Hurt a deployment for some time, and check that it kept what is promised."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the workers are ended, too
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # the sender's, of a broker that is away on purpose
     report = soak(seed, minutes)
     click.echo(table(report))
     if file is not None:

@@ -18,8 +18,9 @@ SEED = 2026
 DAYS_PER_SECOND = 1.2
 MOST_MEMORY = 700e6  # bytes of a worker
 PLAN = [
-    named("worker paused beyond its session", "broker half-open", "store half-open"),
-    named("worker killed (-9)", "broker killed (-9)", "store stopped"),
+    named("worker paused beyond its session", "store half-open"),
+    named("worker killed (-9)", "broker half-open"),
+    named("broker killed (-9)", "store stopped"),
 ]
 
 
