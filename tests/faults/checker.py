@@ -75,7 +75,7 @@ def verdict(rig: Rig) -> Verdict:
             lost=excess(sender.expected, found),
             counted_twice=excess(found, sender.expected),
             windows_that_differ=differences(sender.expected, found)[:40],
-            dead_letters=len(dead),
+            dead_letters=len(set(dead)),
             poison=len(sender.poison),
             dead_letters_that_differ=len(set(dead) ^ sender.poison),
             triggers=len(triggers),
