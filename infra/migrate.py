@@ -73,7 +73,7 @@ def current(url: str) -> str | None:
 
 
 def _migrated(url: str, run: Callable[[Config], None], patience_s: float) -> str:
-    engine, ends = open_engine(url), time.monotonic() + patience_s
+    engine, ends = open_engine(url, patient=True), time.monotonic() + patience_s
     try:
         with answering(parse_url(url)):
             while True:

@@ -18,6 +18,7 @@ from tests.faults.watch import Watch
 
 RECOVERED_WITHIN = 30.0  # seconds from healing, by the promise
 PATIENCE = 90.0  # seconds after which what has not recovered is given up, and the next fault comes
+FLOWING_AFTER = 3.0  # seconds of traffic before the first fault
 SETTLED_WITHIN = 90.0  # seconds after the last record after which counts that still differ are a failure
 
 
@@ -26,6 +27,7 @@ class Injected(msgspec.Struct):
 
     names: list[str]
     recovery: float
+    last: str = ""  # the partition that was the last
 
 
 class Run(msgspec.Struct):
@@ -63,6 +65,7 @@ def play(
         while not all(worker.ready for worker in list(rig.crew.workers)):
             time.sleep(0.1)
         sending.start()
+        time.sleep(FLOWING_AFTER)
         for faults in plan:
             if until is not None and time.monotonic() > until:
                 break
@@ -90,7 +93,7 @@ def inject(rig: Rig, watch: Watch, faults: list[Fault], long: bool) -> Injected:
         thread.start()
     for thread in threads:
         thread.join()
-    return Injected([fault.name for fault in faults], watch.recovery(PATIENCE))
+    return Injected([fault.name for fault in faults], *watch.recovery(PATIENCE))
 
 
 @contextmanager
