@@ -112,12 +112,15 @@ def worker(ctx: click.Context, agents: str, log_level: str) -> None:
 @click.pass_context
 def migrate(ctx: click.Context) -> None:
     """Bring the event store's tables to this version."""
-    from infra.migrate import upgrade  # noqa: PLC0415 -- alembic is slow to import
+    from infra.migrate import role_note, upgrade  # noqa: PLC0415 -- alembic is slow to import
 
     settings = settings_of(ctx)
     make_folder(settings.store)
     revision = upgrade(settings.store)
     click.echo(f"event store {show.without_password(settings.store)} is at revision {revision}")
+    note = role_note(settings.store)
+    if note is not None:
+        click.echo(f"  note: {note}", err=True)
 
 
 @main.group()

@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection
 
+from infra.migrations import roles
 from streams.errors import StoreOutdated
 from streams.store_engine import answering, open_engine, parse_url, place
 from streams.store_schema import metadata
@@ -47,7 +48,11 @@ def upgrade(url: str, revision: str = "head") -> str:
     """
     with _migrating(url) as (config, connection):
         command.upgrade(config, revision)
-        return _revision(connection) or "base"
+        reached = _revision(connection) or "base"
+        if reached == head():
+            # Again at every run: an administrator may have made the roles since, and a new table has its rights.
+            roles.apply(connection)
+        return reached
 
 
 def downgrade(url: str, revision: str = "base") -> str:
@@ -55,6 +60,17 @@ def downgrade(url: str, revision: str = "base") -> str:
     with _migrating(url) as (config, connection):
         command.downgrade(config, revision)
         return _revision(connection) or "base"
+
+
+def role_note(url: str) -> str | None:
+    """What an administrator has to do so that logins can have few rights; None where nothing is left to do."""
+    engine = open_engine(url)
+    try:
+        with answering(parse_url(url)), engine.execution_options(reading=True).connect() as connection:
+            names = roles.missing(connection)
+            return None if names is None else roles.for_administrator(names)
+    finally:
+        engine.dispose()
 
 
 def current(url: str) -> str | None:
@@ -77,6 +93,7 @@ def _migrating(url: str) -> Iterator[tuple[Config, Connection]]:
                 connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
                 connection.exec_driver_sql("SET LOCAL lock_timeout = '10s'")
                 connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+                roles.become_migrator(connection)
             config = _config()
             config.attributes["connection"] = connection
             yield config, connection
