@@ -60,6 +60,7 @@ class Embed(Intake):
         sample = decode_input(message.headers)
         if not message.value and not sample.dataref:
             raise BadInput(f"sampled input {sample.inference_id!r} has neither a tensor nor a dataref")
+        self.runtime.registry.admit(sample.model, sample.version)
         return sample
 
     async def digest(self, lane: Lane, message: Any, record: InputSample) -> None:

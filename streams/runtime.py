@@ -42,7 +42,11 @@ class Runtime:
 
     def __init__(self, settings: Settings, app: Any, store: EventStore) -> None:
         self.settings, self.app, self.store = settings, app, store
-        self.registry = Registry(window_us=settings.us("default_window"), lateness_us=settings.us("default_lateness"))
+        self.registry = Registry(
+            window_us=settings.us("default_window"),
+            lateness_us=settings.us("default_lateness"),
+            most_unknown=settings.max_unregistered,
+        )
         self.inspections: dict[tuple[str, str], Inspection] = {}  # newest of each registered model version's file
         self.frontiers: Frontiers = app.frontiers
         self.processed: dict[TP, int] = {}  # next offset wanted, for the watchdog
