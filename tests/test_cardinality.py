@@ -9,17 +9,23 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents.assess import Application, Part
 from agents.ingest import Ingest
+from infra.migrate import upgrade
 from infra.replay import replay
 from models.evidence import Evidence
 from models.profile import Profile
 from models.window_book import BEYOND, Batch, Clock, WindowBook
 from streams.batches import Stamped, event_batch, frame_batch
+from streams.delivery import Cursor
 from streams.errors import Invalid
+from streams.event_store import EventStore
 from streams.frames import MAX_SUBJECTS, decode_frame
+from streams.lane import ProfileRecord
 from streams.records import decode_inference
 from streams.registry import Registry
 from streams.settings import Settings
@@ -105,6 +111,53 @@ def test_a_replay_has_the_same_bound(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / "out/status.jsonl").read_text().splitlines()]
     assert len([line for line in lines if line["segment"]]) == 3
     assert [line["beyond_segments"] for line in lines if not line["segment"]] == [47]
+
+
+# -- the store ---------------------------------------------------------------------------------------------------
+
+
+class Assessor:
+    """What applying profiles needs of a worker: settings, tables, references."""
+
+    def __init__(self, url: str, **settings: Any) -> None:
+        self.settings = Settings(store=url, **settings)
+        self.store = EventStore(url)
+        self.registry = Registry(window_us=HOUR, lateness_us=0)
+        self.inspections: dict[tuple[str, str], Any] = {}
+
+    def apply(self, segments: list[str], offset: int, part: Part) -> Application:
+        """Apply one closed window of each of these segments."""
+        profile = Profile()
+        profile.count("n", 3)
+        records = [
+            ProfileRecord(1, "inference/0", "m", "1", s, T0, T0, HOUR, T0 + HOUR, False, profile.pack())
+            for s in segments
+        ]
+        runtime: Any = self
+        call = Application(runtime, part, records, [], offset)
+        call.apply()
+        return call
+
+
+def test_the_store_keeps_states_of_so_many_segments_and_windows_of_the_whole_go_on(any_store_url: str) -> None:
+    upgrade(any_store_url)
+    worker = Assessor(any_store_url, max_segments=2)
+    epoch = worker.store.claim(worker.settings.group, "profiles", 0).epoch
+    consumer: Any = None
+    part = Part(TP("profiles", 0), 1, epoch, Cursor(consumer, TP("profiles", 0), 0))
+    first = worker.apply(["", '{"u":"a"}'], 1, part)
+    assert not first.refused
+    second = worker.apply([f'{{"u":"{c}"}}' for c in "abcd"], 2, part)
+    assert sorted(s.segment for s in second.refused) == ['{"u":"c"}', '{"u":"d"}']
+    again = Part(TP("profiles", 0), 1, epoch, Cursor(consumer, TP("profiles", 0), 0))
+    third = worker.apply(["", '{"u":"b"}', '{"u":"e"}'], 3, again)
+    assert [s.segment for s in third.refused] == ['{"u":"e"}'], "a new owner of the partition knows of the bound"
+    assert worker.store.counts()["estimator_state"] == 3
+    assert len(again.states) == 2
+    with worker.store.transaction() as tx:
+        assert tx.segments("m", "1", 0) == 2
+        assert tx.segments("m", "1", 1 << 60) == 0, "one that has long been silent takes no place"
+    worker.store.close()
 
 
 # -- models ----------------------------------------------------------------------------------------------------
