@@ -179,10 +179,10 @@ def bounded_segment_key(segment: Mapping[str, str] | None) -> str:
     try:
         size = len(key.encode())
     except UnicodeEncodeError:
-        raise Invalid(f"segment {key[:60]!a} holds half of a surrogate pair; send UTF-8 text") from None
+        raise Invalid(f"segment with {_names(segment)} holds half of a surrogate pair; send UTF-8 text") from None
     if size > MAX_SEGMENT_BYTES:
         raise Invalid(
-            f"segment {key[:60]}… takes {size} bytes as JSON, at most {MAX_SEGMENT_BYTES} are allowed: "
+            f"segment with {_names(segment)} takes {size} bytes as JSON, at most {MAX_SEGMENT_BYTES} are allowed: "
             "send few, short names and values"
         )
     for name, value in (segment or {}).items():
@@ -191,6 +191,11 @@ def bounded_segment_key(segment: Mapping[str, str] | None) -> str:
                 f"segment {name[:60]!r}: a name or value of more than {MAX_TEXT} characters; send shorter ones"
             )
     return key
+
+
+def _names(segment: Mapping[str, str] | None) -> str:
+    """The names in a segment, for messages: its values may be of persons."""
+    return ", ".join(ascii(name[:20]) for name in list(segment or {})[:8])
 
 
 def header(headers: Iterable[tuple[str, bytes | None]], name: str) -> str:
