@@ -31,7 +31,7 @@ from streams.arrow_columns import (
 )
 from streams.errors import Invalid, Undecodable
 from streams.frame_size import MAX_FRAME_BYTES, check_size
-from streams.records import LEAST_SHARE, RESERVED_FIELDS, bounded_segment_key
+from streams.records import LEAST_SHARE, MAX_CARRIED_BYTES, MAX_CLASSES, MAX_LABEL, RESERVED_FIELDS, bounded_segment_key
 
 MAX_SUBJECTS = 1_000  # model versions and segments in one frame: each is profiled apart
 MAX_ID_BYTES = 200 * 4  # 200 characters of UTF-8
@@ -78,6 +78,8 @@ def decode_batch(batch: pa.RecordBatch, offset: int) -> Decoded:
     _check_reserved(columns)
     numeric, missing, categorical = _features(columns)
     scores = matrix(columns.get("scores"), "scores")
+    if max(len(classes), 0 if scores is None else scores.shape[1]) > MAX_CLASSES:
+        raise Invalid(f"frame: more than {MAX_CLASSES} classes; send the scores of the likeliest")
     status = floats(columns.get("status"), "status")
     digest = columns.get("digest")
     rows = Inferences(
@@ -186,6 +188,19 @@ def _check_reserved(columns: dict[str, Any]) -> None:
         kind = columns[name].type if name in columns else pa.null()
         if not (is_text(kind) or numbers(kind) or pa.types.is_null(kind)):
             raise Invalid(f"frame: column {name!r} must be text (objects as JSON) or numbers, is {kind}")
+        if name in columns:
+            _check_length(columns[name], name, MAX_CARRIED_BYTES)
+    for name, most in (("label", MAX_LABEL * 4), ("digest", MAX_ID_BYTES)):  # UTF-8 takes up to four bytes a character
+        if name in columns:
+            _check_length(columns[name], name, most)
+
+
+def _check_length(column: pa.Array, name: str, most: int) -> None:
+    if is_text(column.type):
+        texts = column.dictionary if pa.types.is_dictionary(column.type) else column
+        longest = pc.max(pc.binary_length(texts)).as_py() or 0
+        if longest > most:
+            raise Invalid(f"frame: column {name!r} holds a text of {longest} bytes, at most {most} are allowed")
 
 
 def _classes(schema: pa.Schema) -> tuple[str, ...]:
