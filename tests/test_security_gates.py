@@ -257,6 +257,12 @@ def _licence_file(name: str) -> bool:
     return any(LICENCES.search(Path(str(f.locate())).read_text("utf-8", "replace")[:400]) for f in texts)
 
 
+def test_what_is_said_to_be_tested_has_its_test() -> None:
+    named = set(re.findall(r"tests/test_\w+\.py", (ROOT / "SECURITY.md").read_text("utf-8")))
+    assert len(named) >= 12
+    assert [name for name in named if not (ROOT / name).is_file()] == []
+
+
 # -- the audit -------------------------------------------------------------------------------------------------------
 
 
@@ -268,11 +274,11 @@ def package(name: str, **more: Any) -> dict[str, Any]:
     ("report", "status", "said"),
     [
         ([package("a"), package("b")], 0, "2 of 2 packages were looked up; none has a known vulnerability"),
-        ([package("a"), package("b", skip_reason="not found")], 3, "NOT AUDITED: 1 of 2 packages could not be looked up"),
+        ([package("a"), package("b", skip_reason="gone")], 3, "NOT AUDITED: 1 of 2 packages could not be looked up"),
         ([package("a", skip_reason="x"), package("b", skip_reason="x")], 3, "NOT AUDITED: 2 of 2"),
         ([], 3, "NOT AUDITED: the service was not reached"),
         (None, 3, "NOT AUDITED: the service was not reached"),
-        ([package("a", vulns=[{"id": "CVE-1", "fix_versions": ["2"]}]), package("b", skip_reason="x")], 1, "a 1: CVE-1, mended in 2"),
+        ([package("a", vulns=[{"id": "C-1", "fix_versions": ["2"]}]), package("b", skip_reason="x")], 1, "a 1: C-1, mended in"),
     ],
 )  # fmt: skip
 def test_an_audit_that_could_not_look_does_not_pass(report: Any, status: int, said: str) -> None:
