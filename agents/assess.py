@@ -24,7 +24,7 @@ from models.subject_state import FORMAT as STATE_FORMAT
 from models.subject_state import State, fresh
 from streams.delivery import Cursor
 from streams.errors import Fenced
-from streams.event_store import EventStore
+from streams.event_store import DAY_US, EventStore
 from streams.intake import place
 from streams.lane import ProfileRecord, decode_profile_record
 from streams.runtime import Runtime
@@ -46,6 +46,7 @@ class Part:
         self.waiting: list[tuple[int, ProfileRecord]] = []
         self.states: dict[Subject, State] = {}
         self.blocked_since: dict[Subject, float] = {}
+        self.told: set[tuple[str, str]] = set()  # versions with too many segments
         self.heard_at: dict[Subject, float] = {}  # when a source last said something, on the monotonic clock
 
     def frontier(self) -> tuple[int, None]:
@@ -188,11 +189,17 @@ class Assess:
             return
         del part.waiting[: len(waiting)]
         part.next_offset = next_offset
+        self._tell(part, call.refused)
         for subject in call.moved:
             part.blocked_since.pop(subject, None)
-        part.heard_at.update(dict.fromkeys((r.subject for r in call.records), time.monotonic()))
+        part.heard_at.update(dict.fromkeys({r.subject for r in call.records} - call.refused, time.monotonic()))
         if call.notes:
             await self.publisher.drain(part.tp.partition)
+
+    def _tell(self, part: Part, refused: set[Subject]) -> None:
+        for model, version in sorted({subject[:2] for subject in refused} - part.told):
+            log.warning("%s %s has more segments than max_segments: others count in the whole only", model, version)
+            part.told.add((model, version))
 
 
 class Application:
@@ -208,6 +215,7 @@ class Application:
         self.notes: list[Note] = []  # what is told
         self.heard: list[Note] = []  # what was told to us
         self.moved: set[Subject] = set()
+        self.refused: set[Subject] = set()  # segments beyond `max_segments` of their version
 
     def apply(self) -> None:
         """One transaction. Raises StoreUnreachable and Fenced; then nothing has changed, here or there."""
@@ -224,7 +232,7 @@ class Application:
         runtime, part = self._runtime, self._part
         group = runtime.settings.group
         store: EventStore = runtime.store
-        self.states, self.notes, self.heard, self.moved = {}, [], [], set()
+        self.states, self.notes, self.heard, self.moved, self.refused = {}, [], [], set(), set()
         with store.transaction() as tx:
             tx.advance(group, part.tp.topic, part.tp.partition, part.epoch, self._next_offset)
             self._load(tx)
@@ -233,6 +241,8 @@ class Application:
             fresh_ones = {id(r) for r, is_new in zip(with_rows, new, strict=True) if is_new}
             windows, estimates = [], []
             for record in self.records:
+                if record.subject in self.refused:
+                    continue  # its rows are among those of the whole version
                 if record.change is not None:
                     estimates += self._change(record) if id(record) in fresh_ones else []
                     continue
@@ -262,8 +272,25 @@ class Application:
         missing = self._subjects - self.states.keys()
         for subject, saved in tx.load_states(missing).items():
             self.states[Subject(*subject)] = restored(Subject(*subject), saved)
-        for subject in sorted(missing - self.states.keys()):
+        new = sorted(missing - self.states.keys())
+        self.refused = self._too_many(tx, [subject for subject in new if subject.segment])
+        for subject in new:
+            if subject in self.refused:
+                continue
             self.states[subject] = fresh(self._reference(subject), self._sources(subject), self._inherited(tx, subject))
+
+    def _too_many(self, tx: Transaction, new: list[Subject]) -> set[Subject]:
+        """Segments beyond the bound of their version; those that have been silent for `keep_days` do not count."""
+        settings, left, refused = self._runtime.settings, dict[tuple[str, str], int](), set()
+        since = time.time_ns() // 1000 - settings.keep_days * DAY_US
+        for subject in new:
+            version = subject[:2]
+            if version not in left:
+                left[version] = settings.max_segments - tx.segments(*version, since)
+            left[version] -= 1
+            if left[version] < 0:
+                refused.add(subject)
+        return refused
 
     def _inherited(self, tx: Transaction, subject: Subject) -> History:
         """What the forecasts of earlier versions taught, by what was known when the first window began."""

@@ -115,7 +115,11 @@ class Lane:
         self.cursor = Cursor(runtime.app.consumer, tp, start)
         settings = runtime.settings
         self.book = WindowBook(
-            runtime.registry.get, clock, skew_us=settings.us("clock_skew"), age_us=settings.us("oldest_event")
+            runtime.registry.get,
+            clock,
+            skew_us=settings.us("clock_skew"),
+            age_us=settings.us("oldest_event"),
+            most_segments=settings.max_segments,
         )
         self.book.newest_offset = start - 1
         self.queue: list[Stamped] = []  # decoded, not yet in the book
