@@ -11,9 +11,11 @@ from typing import Any
 
 import pytest
 from alembic.script import ScriptDirectory
+from click.testing import CliRunner, Result
 from sqlalchemy import inspect, text
 
 from infra import migrate
+from infra.cli import main
 from streams.errors import StoreError, StoreOutdated, StoreUnreachable
 from streams.event_store import EventStore
 from streams.store_engine import open_engine
@@ -209,6 +211,22 @@ def test_a_lock_that_does_not_come_is_given_up_and_asked_for_again(store_url: st
     migrating.join(30)
     assert migrate.current(store_url) == FIRST
     engine.dispose()
+
+
+def test_the_command_goes_back_when_told_twice(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/store.db"
+
+    def said(*arguments: str, answer: str | None = None) -> Result:
+        return CliRunner().invoke(main, ["--store", url, "migrate", *arguments], input=answer)
+
+    assert said().exit_code == 0
+    assert said("--back-to", OLDEST_TABLES, answer="n\n").exit_code == 1
+    assert migrate.current(url) == migrate.head()
+    assert f"is at revision {OLDEST_TABLES}" in said("--back-to", OLDEST_TABLES, answer="y\n").output
+    refused = said("--back-to", "9999", "--yes")
+    assert (refused.exit_code, migrate.current(url)) == (2, OLDEST_TABLES)
+    assert "9999" in refused.output
+    assert f"is at revision {migrate.head()}" in said().output
 
 
 # -- who may use which tables ----------------------------------------------------------------------------------
