@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
@@ -26,6 +27,7 @@ from tests.previous import ROOT, environment, unpacked
 
 STEPS = sorted(script.revision for script in ScriptDirectory(str(migrate.SCRIPTS)).walk_revisions())
 FIRST = STEPS[0]
+WRITERS = ("one", "two")
 MARKS = ("alembic_version", "compatibility")
 Rows = dict[str, list[tuple[Any, ...]]]
 
@@ -165,21 +167,30 @@ def writer(home: str, url: str, name: str, done: dict[str, int]) -> Iterator[Non
         done[name] = int(said)
 
 
+def write_on(store: EventStore) -> None:
+    """Wait until every writer has written since."""
+    for name in WRITERS:
+        before = store.windows(name, "1")
+        while store.windows(name, "1") == before:
+            time.sleep(0.01)
+
+
 def test_migrating_while_the_previous_version_writes_loses_nothing(any_store_url: str, tmp_path: Path) -> None:
     url, done = any_store_url, dict[str, int]()
     home = unpacked(tmp_path / "previous")
     migrate.upgrade(url, OLDEST_TABLES)
-    with ExitStack() as stack:
-        for name in ("one", "two"):
-            stack.enter_context(writer(home, url, name, done))
-        for _ in range(8):
-            assert migrate.upgrade(url) == migrate.head()
-            assert migrate.downgrade(url, OLDEST_TABLES) == OLDEST_TABLES
-        assert migrate.upgrade(url) == migrate.head()
     store = EventStore(url)
+    with ExitStack() as stack:
+        for name in WRITERS:
+            stack.enter_context(writer(home, url, name, done))
+        for _ in range(5):
+            assert migrate.upgrade(url) == migrate.head()
+            write_on(store)
+            assert migrate.downgrade(url, OLDEST_TABLES) == OLDEST_TABLES
+            write_on(store)
+        assert migrate.upgrade(url) == migrate.head()
     store.check()
     for name, steps in done.items():
-        assert steps > 8, f"{name} hardly wrote while tables changed"
         with store.transaction() as tx:
             assert tx.load_states([(name, "1", "")])[name, "1", ""].body == b"x" * steps
         assert [window.n for window in store.windows(name, "1")] == [steps]

@@ -127,6 +127,7 @@ def upgrade(rig: Rig) -> None:
 
 @pytest.mark.timeout(300)
 def test_a_rolling_upgrade_loses_nothing_and_counts_nothing_twice(place: Rig, tmp_path: Path) -> None:
+    """Counters equal the oracle, one trigger for a cause, dead letters just the poison, no offset ever moves back."""
     home, traffic = unpacked(tmp_path / "previous"), Little()
     send = place.sender.send(traffic, DAYS_PER_SECOND * DAY_US)
     sending = threading.Thread(target=lambda: asyncio.run(send), name="sender")
