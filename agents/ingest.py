@@ -32,13 +32,14 @@ class Ingest(Intake):
 
     def _admitted(self, frame: Decoded, offset: int) -> Decoded:
         """The frame without rows of models that are one too many. Raises Invalid where none is left."""
-        refused, error = [], None
+        refused: list[Any] = []
+        error = None
         subjects = [(subject, where) for subject, where in frame.subjects if not subject.segment]
         for subject, where in subjects:
             try:
                 self.runtime.registry.admit(subject.model, subject.version)
             except Invalid as found:
-                refused.append(where)
+                refused.append(np.arange(len(frame.rows))[where])
                 error = found
         if error is None:
             return frame

@@ -200,7 +200,7 @@ class WindowBook:
 
         One that is kept in the end was never left out before, so its profile has all of its rows.
         """
-        whole = key._replace(subject=Subject(key.subject.model, key.subject.version))
+        whole = _whole(key)
         kept = self._segments.setdefault(whole, [])
         insort(kept, (zlib.crc32(key.subject.segment.encode("utf-8", "surrogatepass")), key))
         if len(kept) <= self._most:
@@ -242,7 +242,7 @@ class WindowBook:
         ]
         for key in keys:
             self._told[key.subject] = key.closes
-            self._segments.pop(key, None)
+            self._segments.pop(_whole(key), None)
         return done + list(self._news(marks))
 
     def _news(self, marks: dict[Subject, int]) -> Iterator[Closed]:
@@ -317,6 +317,11 @@ class WindowBook:
 
     def __len__(self) -> int:
         return len(self._windows)
+
+
+def _whole(key: Key) -> Key:
+    """The window of the model version that a segment is a part of."""
+    return key._replace(subject=Subject(key.subject.model, key.subject.version))
 
 
 Run = tuple[np.ndarray | None, int, int]  # row numbers (None: all), start of event window, start of arrival window

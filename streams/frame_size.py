@@ -19,6 +19,7 @@ MAX_FRAME_BYTES = 64 << 20  # 16 times the largest record of the default setting
 MAX_FIELDS = 2 * MAX_COLUMNS  # columns, and what is nested in them
 _SCHEMA, _DICTIONARY, _BATCH = 1, 2, 3  # of the union MessageHeader
 _LENGTH, _BUFFERS, _COMPRESSION = 0, 2, 3  # fields of RecordBatch
+_SIZE, MOST = 8, 1 << 48  # bytes that say how large a buffer is; more than any memory has
 _BUFFER = struct.Struct("<qq")  # offset and length
 
 
@@ -112,16 +113,17 @@ def _check_fields(schema: _Table) -> None:
 
 
 def _sizes(batch: _Table, body: Any) -> Iterator[int]:
-    """Bytes of each buffer once unpacked."""
-    compressed, content = batch.field(_COMPRESSION) is not None, memoryview(body or b"").cast("B")
+    """Bytes of what is read of a batch: its body as it is, or each buffer once unpacked."""
+    if batch.field(_COMPRESSION) is None:
+        yield body.size if body is not None else 0
+        return
+    content = memoryview(body or b"").cast("B")
     first, count = batch.vector(_BUFFERS)
     for i in range(count):
         offset, length = _BUFFER.unpack_from(batch.data, first + i * _BUFFER.size)
-        size = length
-        if compressed and length >= 8:
-            said = int(struct.unpack_from("<q", content, offset)[0])
-            size = length if said == -1 else said
-        if not 0 <= size <= 1 << 48:
+        said = int(struct.unpack_from("<q", content, offset)[0]) if length >= _SIZE else 0
+        size = length if said == -1 else said  # -1: this one is not compressed
+        if not 0 <= size <= MOST:
             raise Undecodable(f"not an Arrow IPC stream: a buffer says that it takes {size} bytes")
         yield size
 

@@ -8,6 +8,7 @@ import binascii
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Annotated, Any
 
 import msgspec
@@ -143,6 +144,7 @@ class LifecycleEvent(msgspec.Struct, kw_only=True):
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 CARRIED_BY_LABELS = ("metric", "severity", "tags", "channel", "part", "annotator")
 RESERVED_FIELDS = Reserved.__struct_fields__
+_carried, _NOTHING = attrgetter(*RESERVED_FIELDS), (None,) * len(RESERVED_FIELDS)
 _inference = msgspec.json.Decoder(InferenceEvent)
 _label = msgspec.json.Decoder(LabelEvent)
 _lifecycle = msgspec.json.Decoder(LifecycleEvent)
@@ -215,15 +217,14 @@ def decode_inference(value: bytes | None, headers: Iterable[tuple[str, bytes | N
     """A single inference event from JSON, or from a binary or structured CloudEvent around it."""
     event: InferenceEvent = _decode(_inference, value, headers, {"id": "id", "time": "time"})
     bounded_segment_key(event.segment)
-    _bound_carried({name: getattr(event, name) for name in RESERVED_FIELDS})
+    if (carried := _carried(event)) != _NOTHING:
+        _bound_carried(dict(zip(RESERVED_FIELDS, carried, strict=True)))
     return event
 
 
 def _bound_carried(fields: dict[str, Any]) -> None:
     """What is carried along without a meaning may be anything, so it is bounded. Raises Invalid."""
-    given = {name: value for name, value in fields.items() if value is not None and value != ""}
-    if not given:
-        return
+    given = {name: value for name, value in fields.items() if value is not None}
     deep = next((name for name, value in given.items() if _deeper(value, MAX_CARRIED_DEPTH)), None)
     if deep is not None:
         raise Invalid(f"field {deep!r} is nested deeper than {MAX_CARRIED_DEPTH} levels; flatten it")

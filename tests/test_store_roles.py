@@ -1,7 +1,7 @@
 """Three logins on a real Postgres: each may do what its commands need, and nothing else."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -87,7 +87,13 @@ def work(store: EventStore) -> None:
     store.save_inspection("digits", "3", b"{}")
     store.save_inspection("digits", "3", b"{}")
     claim = store.claim("g", "profiles", 0)
-    window = {"model": "digits", "version": "3", "segment": "", "window_start_us": T0, "window_end_us": T0 + HOUR}
+    window: dict[str, Any] = {
+        "model": "digits",
+        "version": "3",
+        "segment": "",
+        "window_start_us": T0,
+        "window_end_us": T0 + HOUR,
+    }
     for _ in range(2):
         with store.transaction() as tx:
             tx.advance("g", "profiles", 0, claim.epoch, 5)
