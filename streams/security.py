@@ -41,12 +41,12 @@ def check(settings: "Settings") -> None:
         split_address(address)
     _check_sasl(settings)
     _check_tls(settings)
-    if settings.broker_security == "SASL_PLAINTEXT" and not settings.broker_unencrypted_password:
+    if settings.broker_security == "SASL_PLAINTEXT" and not settings.broker_allow_unencrypted:
         away = [address for address in brokers(settings) if not _is_loopback(split_address(address)[0])]
         if away:
             raise ValueError(
                 f"broker_security: SASL_PLAINTEXT would send the password to {away[0]} over an unencrypted connection; "
-                "use SASL_SSL, or set broker_unencrypted_password = true where the network is trusted"
+                "use SASL_SSL, or set broker_allow_unencrypted = true where the network is trusted"
             )
 
 

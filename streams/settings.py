@@ -52,7 +52,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """File (PEM) of its private key; not needed where the certificate's file has it."""
     broker_key_password: str = ""
     """Password of that key, if it is encrypted."""
-    broker_unencrypted_password: bool = False
+    broker_allow_unencrypted: bool = False
     """Lets `SASL_PLAINTEXT` send the password beyond this machine, unencrypted."""
     group: str = "bestbefore"
     """Consumer group of the workers. Workers of one deployment share it."""
