@@ -13,6 +13,7 @@ from typing import Any
 from kafka.errors import AuthorizationError, KafkaError, SaslAuthenticationFailedError, UnsupportedSaslMechanismError
 from kafka.net.compat import KafkaNetClient
 
+from streams.broker_hints import about_password
 from streams.errors import ServiceError, SettingsError
 from streams.probing import probe
 from streams.security import brokers, uses_sasl, uses_tls
@@ -114,10 +115,7 @@ def explained(settings: Settings, error: KafkaError) -> str:
     """What went wrong between us and the broker, and what to do about it."""
     where, user = settings.broker, settings.broker_user
     if isinstance(error, SaslAuthenticationFailedError | UnsupportedSaslMechanismError):
-        return (
-            f"the broker at {where} refused the user {user!r} ({settings.broker_sasl_mechanism}); check broker_user, "
-            "broker_password, and that this user was made for this broker_sasl_mechanism"
-        )
+        return f"the broker at {where} {about_password(settings)}"
     if isinstance(error, AuthorizationError):
         return (
             f"the broker at {where} does not allow this to {user or 'this client'!r} ({error!r}); grant it with an ACL"

@@ -1,23 +1,25 @@
 """Knocks at a broker before a client does, because the clients tell neither soon nor clearly why nobody lets them in.
 
 kafka-python and aiokafka try again and again, and end with "unable to bootstrap": the certificate that has expired, the
-wrong name, the listener that wants SASL are lost on the way. So one connection is made by hand: TCP, TLS, and two
-requests that every listener answers before anybody has proven who they are (ApiVersions and SaslHandshake).
+wrong name, the listener that wants SASL are lost on the way, and kafka-python 3.0 loses an answer that comes together
+with the end of the connection, which is how a broker refuses a password. So one connection is made by hand: TCP, TLS,
+the two requests that every listener answers to anybody (ApiVersions, SaslHandshake), and the proof of the password.
 """
 
 import socket
 import ssl
 import struct
 
+from kafka.net.sasl import get_sasl_mechanism
+
+from streams import broker_hints
 from streams.errors import ServiceError
-from streams.security import brokers, split_address, uses_sasl, uses_tls
+from streams.security import brokers, split_address, uses_sasl
 from streams.settings import Settings
 
 PATIENCE = 5.0  # seconds for each step at each broker
-_API_VERSIONS, _SASL_HANDSHAKE = 18, 17
+_API_VERSIONS, _SASL_HANDSHAKE, _SASL_AUTHENTICATE = 18, 17, 36  # Kafka's numbers of requests
 _UNSUPPORTED_MECHANISM, _NO_SASL_HERE = 33, 34  # Kafka's error codes
-_EXPIRED, _NOT_YET_VALID, _NAME, _ADDRESS = 10, 9, 62, 64  # OpenSSL's X509_V_ERR_*
-_UNTRUSTED = (18, 19, 20, 21)  # likewise: self-signed, or the issuer is not known
 _TLS_ALERT = 0x15
 _LARGEST = 1 << 20
 
@@ -57,9 +59,9 @@ def _knock(settings: Settings, address: str, context: ssl.SSLContext | None) -> 
             with context.wrap_socket(plain, server_hostname=host.rstrip(".")) as encrypted:
                 _converse(settings, encrypted)
         except ssl.SSLCertVerificationError as error:
-            raise _Refused(_about_certificate(settings, error)) from None
+            raise _Refused(broker_hints.about_certificate(settings, error)) from None
         except ssl.SSLError as error:
-            raise _Refused(_about_tls(settings, error)) from None
+            raise _Refused(broker_hints.about_tls(settings, error)) from None
 
 
 def _converse(settings: Settings, connection: socket.socket) -> None:
@@ -68,25 +70,41 @@ def _converse(settings: Settings, connection: socket.socket) -> None:
     except ssl.SSLError:
         raise
     except OSError as error:
-        raise _Refused(_about_silence(settings, error)) from None
+        raise _Refused(broker_hints.about_silence(settings, error)) from None
     name = (settings.broker_sasl_mechanism or "NONE").encode()
     try:
         answer = _ask(connection, _SASL_HANDSHAKE, 1, struct.pack(">h", len(name)) + name)
         code, offered = _handshake(answer)
     except (OSError, struct.error):
         return  # not Apache's broker: the client will see
-    if uses_sasl(settings) and code == _NO_SASL_HERE:
-        raise _Refused(f"asks for no user at this listener; set broker_security = {_without_sasl(settings)}")
-    if uses_sasl(settings) and code == _UNSUPPORTED_MECHANISM:
-        raise _Refused(
-            f"does not take broker_sasl_mechanism = {settings.broker_sasl_mechanism}; it offers {offered or 'none'}"
-        )
-    if not uses_sasl(settings) and code in (0, _UNSUPPORTED_MECHANISM):
-        wanted = "SASL_SSL" if uses_tls(settings) else "SASL_PLAINTEXT"
-        raise _Refused(
-            f"wants a user; set broker_security = {wanted}, broker_sasl_mechanism ({offered}), broker_user and "
-            "broker_password"
-        )
+    if code == _NO_SASL_HERE and uses_sasl(settings):
+        raise _Refused(broker_hints.about_no_user(settings))
+    if code in (0, _UNSUPPORTED_MECHANISM) and not uses_sasl(settings):
+        raise _Refused(broker_hints.about_user(settings, offered))
+    if code == _UNSUPPORTED_MECHANISM:
+        raise _Refused(broker_hints.about_mechanism(settings, offered))
+    if code == 0:
+        _prove(settings, connection)
+
+
+def _prove(settings: Settings, connection: socket.socket) -> None:
+    """Say who we are, with kafka-python's own mechanisms."""
+    mechanism = get_sasl_mechanism(settings.broker_sasl_mechanism)(
+        sasl_mechanism=settings.broker_sasl_mechanism, security_protocol=settings.broker_security,
+        sasl_plain_username=settings.broker_user, sasl_plain_password=settings.broker_password,
+    )  # fmt: skip
+    while not mechanism.is_done():
+        token = mechanism.auth_bytes()
+        try:
+            answer = _ask(connection, _SASL_AUTHENTICATE, 0, struct.pack(">i", len(token)) + token)
+            code, told = struct.unpack_from(">hh", answer)  # then the error's text, and the broker's token
+            if code:
+                raise _Refused(broker_hints.about_password(settings))
+            mechanism.receive(answer[8 + max(told, 0) :])
+        except OSError:
+            raise _Refused(broker_hints.about_password(settings)) from None
+        except (ValueError, struct.error):  # its own proof is wrong: it does not know the password either
+            raise _Refused("does not prove that it knows the password; is it the right one?") from None
 
 
 def _ask(connection: socket.socket, api: int, version: int, body: bytes) -> bytes:
@@ -121,52 +139,3 @@ def _handshake(answer: bytes) -> tuple[int, str]:
         names.append(answer[at + 2 : at + 2 + length].decode("ascii", "replace"))
         at += 2 + length
     return code, ", ".join(sorted(names))
-
-
-def _without_sasl(settings: Settings) -> str:
-    return "SSL" if uses_tls(settings) else "PLAINTEXT"
-
-
-def _about_silence(settings: Settings, error: OSError) -> str:
-    if uses_tls(settings):
-        return (
-            f"ended the connection after the TLS handshake ({error}); does it want a client certificate "
-            "(broker_certificate, broker_key), or another one?"
-        )
-    wanted = "SASL_SSL" if uses_sasl(settings) else "SSL or SASL_SSL"
-    return f"does not answer in Kafka's protocol ({error}); if this listener speaks TLS, set broker_security = {wanted}"
-
-
-def _about_certificate(settings: Settings, error: ssl.SSLCertVerificationError) -> str:
-    code = error.verify_code
-    if code == _EXPIRED:
-        return "has a certificate that has expired; renew it there (and look at the clock here)"
-    if code == _NOT_YET_VALID:
-        return "has a certificate that is not valid yet; look at the clocks of both machines"
-    if code in (_NAME, _ADDRESS):
-        return (
-            f"has a certificate for another name ({error.verify_message}); put the name in the certificate in `broker`"
-        )
-    if code in _UNTRUSTED:
-        trusted = f"broker_ca = {settings.broker_ca}" if settings.broker_ca else "the authorities of this system"
-        return (
-            f"has a certificate that {trusted} did not sign ({error.verify_message}); set broker_ca to the file (PEM) "
-            "of the authority that did"
-        )
-    return f"has a certificate that is not accepted: {error.verify_message}"
-
-
-def _about_tls(settings: Settings, error: ssl.SSLError) -> str:
-    reason = (error.reason or str(error)).upper()
-    if "CERTIFICATE_REQUIRED" in reason or ("ALERT" in reason and not settings.broker_certificate):
-        return f"wants a client certificate ({error.reason}); set broker_certificate and broker_key"
-    if "ALERT" in reason:
-        return (
-            f"does not accept the client certificate ({error.reason}); is broker_certificate signed by an authority "
-            "that the broker trusts, and still valid?"
-        )
-    plain = "SASL_PLAINTEXT" if uses_sasl(settings) else "PLAINTEXT or SASL_PLAINTEXT"
-    return (
-        f"does not answer in TLS 1.2 or newer ({error.reason or error}); if this listener is not encrypted, "
-        f"broker_security is {plain}"
-    )

@@ -17,6 +17,7 @@ _HINTS = (
     ("server does not support SSL", "this server has no TLS; take sslmode out of `store` if the network is trusted"),
     ("authentication method requirement", "the server asks for the password in the clear and has not proven who it "
      "is; put sslmode=verify-full into `store`"),
+    (" alert ", "the server does not accept the client certificate; see sslcert and sslkey in `store`"),
     ("certificate authentication failed", "see sslcert and sslkey in `store`"),
     ("requires a valid client certificate", "put sslcert=FILE and sslkey=FILE into `store`"),
 )  # fmt: skip

@@ -257,12 +257,12 @@ class Sender:
 class Worker:
     """One worker process with a log of its own."""
 
-    def __init__(self, folder: Path, name: str, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, name: str, environment: dict[str, str], *options: str) -> None:
         self.name, self.log = name, folder / f"worker-{name}.log"
         env = {**os.environ, **environment, "PYTHONPATH": f"{ROOT}:{ROOT / 'client'}", "OMP_NUM_THREADS": "1"}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "infra.cli", "worker"], cwd=folder, env=env, stdout=log, stderr=log
+                [sys.executable, "-m", "infra.cli", "worker", *options], cwd=folder, env=env, stdout=log, stderr=log
             )
 
     def kill(self) -> None:
