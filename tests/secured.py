@@ -195,7 +195,7 @@ class SecuredPostgres(Postgres):
             "hba_file": self._data / "rules.conf",
         }  # fmt: skip
 
-    def way_in(self) -> dict[str, str]:
+    def way_in(self) -> dict[str, Any]:
         """With the certificate checked."""
         return {"sslmode": "verify-full", "sslrootcert": str(self._files.ca)}
 

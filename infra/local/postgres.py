@@ -11,6 +11,7 @@ import secrets
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import psycopg
@@ -112,7 +113,7 @@ class Postgres:
         """The folder of the server's programs."""
         return _binaries()
 
-    def way_in(self) -> dict[str, str]:
+    def way_in(self) -> dict[str, Any]:
         """Parameters of libpq with which to ask whether the server is healthy."""
         return {}
 
