@@ -11,6 +11,7 @@ import platform
 import pwd
 import secrets
 import shutil
+import signal
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -199,11 +200,12 @@ class SecuredPostgres(Postgres):
         """With the certificate checked."""
         return {"sslmode": "verify-full", "sslrootcert": str(self._files.ca)}
 
-    def expire(self) -> None:
-        """Serve a certificate that has expired from now on."""
-        (self._data / "server.pem").write_bytes(self._files.expired.read_bytes())
-        with self._connect() as connection:
-            connection.execute("SELECT pg_reload_conf()")
+    def serve(self, certificate: Path) -> None:
+        """Show another certificate, soon."""
+        (self._data / "server.pem").write_bytes(certificate.read_bytes())
+        process = self.process()
+        assert process is not None
+        process.send_signal(signal.SIGHUP)
 
 
 def _fetched() -> Path:

@@ -47,7 +47,7 @@ PREFIX = "secured."
 
 
 @pytest.fixture(scope="module")
-def services() -> Iterator[Secured]:
+def secured() -> Iterator[Secured]:
     """Both services, with topics and tables."""
     folder = Path(tempfile.mkdtemp(prefix="bestbefore-secured-"))  # see tests/conftest.py
     with secured_services(folder) as running:
@@ -97,13 +97,13 @@ def command(given: dict[str, str], *words: str) -> Told:
 
 
 @pytest.fixture(scope="module")
-def ready(services: Secured) -> Secured:
+def ready(secured: Secured) -> Secured:
     """With topics and tables."""
-    given = services.given("SCRAM-SHA-512", partitions="1")
+    given = secured.given("SCRAM-SHA-512", partitions="1")
     for words in (("migrate",), ("topics", "create")):
         told = command(given, *words)
         assert told.status == 0, told
-    return services
+    return secured
 
 
 def test_each_way_in_works_for_each_library(ready: Secured) -> None:
@@ -147,9 +147,7 @@ def test_every_command_works(ready: Secured) -> None:
 
 def test_a_worker_counts_what_client_and_servers_send(ready: Secured, tmp_path: Path) -> None:
     """Frames of the client and single events, over SASL and TLS; what cannot be read comes back by the commands."""
-    given = ready.given(
-        "PLAIN", session_timeout="6 s", idle_after="2 s", assess_grace="5 s", default_lateness="0 s"
-    )
+    given = ready.given("PLAIN", session_timeout="6 s", idle_after="2 s", assess_grace="5 s", default_lateness="0 s")
     given |= {"store_password": "", "store_password_file": str(tmp_path / "password")}
     (tmp_path / "password").write_text(f"{STORE_PASSWORD}\n")
     settings = load(environment(**given))
@@ -203,31 +201,31 @@ def one_line(told: Told, *words: str) -> None:
         assert word in lines[0]
 
 
-def wrong_broker(services: Secured) -> list[tuple[dict[str, str], str]]:
+def wrong_broker(secured: Secured) -> list[tuple[dict[str, str], str]]:
     """Settings that the broker refuses or that refuse the broker, and what is said of them."""
-    files = services.files
-    plain, tls = services.given("PLAIN"), services.given("mTLS")
+    files = secured.files
+    plain, tls = secured.given("PLAIN"), secured.given("mTLS")
     nobody = {"broker_sasl_mechanism": "", "broker_user": "", "broker_password": ""}
     return [
         *(
-            (services.given(way, broker_password=WRONG_PASSWORD), f"refused the user '{USER}' ({way})")
+            (secured.given(way, broker_password=WRONG_PASSWORD), f"refused the user '{USER}' ({way})")
             for way in MECHANISMS
         ),
         (plain | {"broker_user": "nobody"}, "refused the user 'nobody' (PLAIN); check broker_user, broker_password"),
         (plain | {"broker_ca": str(files.stranger_ca)}, f"broker_ca = {files.stranger_ca} did not sign"),
         (plain | {"broker_ca": ""}, "the authorities of this system did not sign"),
-        (tls | {"broker": services.address("ELSEWHERE")}, "has a certificate for another name"),
-        (tls | {"broker": services.address("EXPIRED")}, "has a certificate that has expired; renew it there"),
+        (tls | {"broker": secured.address("ELSEWHERE")}, "has a certificate for another name"),
+        (tls | {"broker": secured.address("EXPIRED")}, "has a certificate that has expired; renew it there"),
         (tls | {"broker_certificate": "", "broker_key": "", "broker_key_password": ""}, "wants a client certificate"),
         (
             tls | {"broker_certificate": str(files.stranger), "broker_key": "", "broker_key_password": ""},
             "does not accept the client certificate",
         ),
         (plain | nobody | {"broker_security": "SSL"}, "wants a user; set broker_security = SASL_SSL, broker_sasl_mech"),
-        (plain | {"broker": services.address("EXPIRED"), "broker_ca": str(files.ca)}, "has expired"),
+        (plain | {"broker": secured.address("EXPIRED"), "broker_ca": str(files.ca)}, "has expired"),
         (plain | nobody | {"broker_security": "PLAINTEXT", "broker_ca": ""}, "if this listener speaks TLS, set"),
-        (plain | {"broker": services.address("CONTROLLER")}, "if this listener is not encrypted, broker_security is"),
-        (plain | {"broker": services.address("MTLS")}, "wants a client certificate"),
+        (plain | {"broker": secured.address("CONTROLLER")}, "if this listener is not encrypted, broker_security is"),
+        (plain | {"broker": secured.address("MTLS")}, "wants a client certificate"),
         (plain | {"broker": "127.0.0.1:9"}, "no Kafka broker answers at 127.0.0.1:9 (Connection refused)"),
         (plain | {"broker": "nowhere.invalid:9"}, "no Kafka broker answers at nowhere.invalid:9 ("),
     ]
@@ -249,18 +247,18 @@ def test_each_command_tells_of_it_alike(ready: Secured, words: tuple[str, ...]) 
     one_line(command(ready.given("mTLS", broker=ready.address("EXPIRED")), *words), "has expired")
 
 
-def wrong_store(services: Secured) -> list[tuple[dict[str, str], str]]:
+def wrong_store(secured: Secured) -> list[tuple[dict[str, str], str]]:
     """The same for the store."""
-    files, port = services.files, services.postgres.port
-    elsewhere = services.url().replace("@127.0.0.1", "@db.elsewhere.test") + "&hostaddr=127.0.0.1"
+    files, port = secured.files, secured.postgres.port
+    elsewhere = secured.url().replace("@127.0.0.1", "@db.elsewhere.test") + "&hostaddr=127.0.0.1"
     no_root = f"postgresql://postgres@127.0.0.1:{port}/bestbefore?sslmode=verify-full&sslrootcert=gone.pem"
-    certificate = services.url(sslcert=str(files.stranger), sslkey=str(files.stranger)).replace("postgres@", "mtls@")
+    certificate = secured.url(sslcert=str(files.stranger), sslkey=str(files.stranger)).replace("postgres@", "mtls@")
     return [
         ({"store_password": WRONG_PASSWORD}, 'password authentication failed for user "postgres"; check the user in'),
-        ({"store_password": "", "store": services.url(WRONG_PASSWORD)}, "store_password or store_password_file"),
+        ({"store_password": "", "store": secured.url(WRONG_PASSWORD)}, "store_password or store_password_file"),
         ({"store_password": ""}, "no password supplied; set store_password"),
-        ({"store": services.url(sslmode="disable")}, "no encryption; if the server takes encrypted connections only"),
-        ({"store": services.url(sslrootcert=str(files.stranger_ca))}, "is not signed by the authority in sslrootcert"),
+        ({"store": secured.url(sslmode="disable")}, "no encryption; if the server takes encrypted connections only"),
+        ({"store": secured.url(sslrootcert=str(files.stranger_ca))}, "is not signed by the authority in sslrootcert"),
         ({"store": elsewhere}, "put the name in the server's certificate into `store`"),
         ({"store": no_root}, "put sslrootcert=FILE into `store`"),
         (
@@ -293,9 +291,18 @@ def test_errors_of_the_store_have_no_secret(ready: Secured) -> None:
 
 
 def test_a_certificate_of_the_store_that_expires_is_named(ready: Secured) -> None:
-    """The last one here: the server goes on with it."""
-    ready.postgres.expire()
-    deadline = time.monotonic() + 20
-    while (told := command(ready.given("PLAIN"), "status")).status == 0 and time.monotonic() < deadline:
-        time.sleep(0.1)  # the server reads its files again when it likes
-    one_line(told, "expired")
+    given = ready.given("PLAIN")
+
+    def status_until(wanted: int) -> Told:
+        """The server reads its files again when it likes."""
+        ends = time.monotonic() + 20
+        while (told := command(given, "status")).status != wanted:
+            assert time.monotonic() < ends, told
+        return told
+
+    ready.postgres.serve(ready.files.expired)
+    try:
+        one_line(status_until(2), "expired")
+    finally:
+        ready.postgres.serve(ready.files.server)
+        status_until(0)
