@@ -120,7 +120,10 @@ def explained(settings: Settings, error: KafkaError) -> str:
         return (
             f"the broker at {where} does not allow this to {user or 'this client'!r} ({error!r}); grant it with an ACL"
         )
-    return f"the broker at {where} refused or did not answer ({error!r}); look at its log, then run it again"
+    return (
+        f"the broker at {where} refused or did not answer in time ({error!r}); look at its log, and whether the "
+        "addresses that it advertises can be reached from here, then run it again"
+    )
 
 
 def keep_quiet() -> None:
@@ -133,6 +136,7 @@ class _Discreet(logging.Filter):
     """Lets no raw bytes and no message of SASL into a log line."""
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Always true: the line is kept."""
         if isinstance(record.args, tuple):
             record.args = tuple(_discreet(value) for value in record.args)
         return True

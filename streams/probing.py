@@ -40,8 +40,8 @@ def probe(settings: Settings, context: ssl.SSLContext | None) -> None:
             return
         except _Refused as error:
             refused = refused or f"the broker at {address} {error}"
-        except OSError as error:
-            silent = silent or f"{error.strerror or error or type(error).__name__}"
+        except (OSError, UnicodeError) as error:  # a host that is no name is the latter
+            silent = silent or str(getattr(error, "strerror", None) or error or type(error).__name__)
     raise ServiceError(
         refused
         or f"no Kafka broker answers at {settings.broker} ({silent or 'no address is set'}); is `bestbefore up` "
@@ -67,7 +67,7 @@ def _knock(settings: Settings, address: str, context: ssl.SSLContext | None) -> 
 def _converse(settings: Settings, connection: socket.socket) -> None:
     try:
         _ask(connection, _API_VERSIONS, 0, b"")
-    except ssl.SSLError:
+    except (ssl.SSLError, TimeoutError):
         raise
     except OSError as error:
         raise _Refused(broker_hints.about_silence(settings, error)) from None

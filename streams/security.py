@@ -42,7 +42,7 @@ def check(settings: "Settings") -> None:
     _check_sasl(settings)
     _check_tls(settings)
     if settings.broker_security == "SASL_PLAINTEXT" and not settings.broker_allow_unencrypted:
-        away = [address for address in brokers(settings) if not _is_loopback(split_address(address)[0])]
+        away = [address for address in brokers(settings) if not is_loopback(split_address(address)[0])]
         if away:
             raise ValueError(
                 f"broker_security: SASL_PLAINTEXT would send the password to {away[0]} over an unencrypted connection; "
@@ -92,7 +92,8 @@ def with_password(store: str, password: str) -> Secret:
     return Secret(url.set(password=str(password)).render_as_string(hide_password=False))
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether this host is this machine."""
     try:
         return ip_address(host).is_loopback
     except ValueError:

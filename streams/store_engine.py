@@ -13,6 +13,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from streams.errors import SettingsError, StoreError, StoreOutdated, StoreUnreachable
+from streams.security import is_loopback
 from streams.store_hints import hint
 
 BUSY_TIMEOUT_MS = 10_000
@@ -74,7 +75,9 @@ def open_engine(text: str) -> Engine:
 def _guarded(url: URL) -> dict[str, str]:
     """A server that has not proven who it is gets no password in the clear; a digest (SCRAM) is no use to it."""
     proven = url.query.get("sslmode") == "verify-full" or url.query.get("sslrootcert") == "system"
-    return {} if proven or url.host in (None, "localhost", "127.0.0.1", "::1") else {"require_auth": "!password"}
+    host = url.host or url.query.get("host") or ""  # several hosts are a tuple; none, or a path, is a local socket
+    local = isinstance(host, str) and (host in ("", "localhost") or host.startswith("/") or is_loopback(host))
+    return {} if proven or local else {"require_auth": "!password"}
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -237,6 +237,8 @@ def test_a_broker_that_lets_nobody_in_says_why_and_what_to_do(ready: Secured) ->
         warnings.simplefilter("always")
         for given, words in wrong_broker(ready):
             one_line(command(given, "topics", "check"), words)
+        for what in (("dead-letters", "list"), ("lifecycle", "retired", "m", "9")):  # nor when all is well
+            assert command(ready.given("PLAIN"), *what).status == 0
         gc.collect()
     assert [str(w.message) for w in caught if issubclass(w.category, ResourceWarning)] == []
 

@@ -224,6 +224,8 @@ def test_the_libraries_do_not_log_what_proves_who_we_are(caplog: pytest.LogCaptu
         ("postgresql://u@db/x?sslmode=verify-full", False),
         ("postgresql://u@db/x?require_auth=password", False),
         ("postgresql://u@127.0.0.1/x", False),
+        ("postgresql://u@/x?host=/run/postgresql", False),
+        ("postgresql://u@/x?host=db", True),
     ],
 )
 def test_an_unproven_store_gets_no_password_in_the_clear(url: str, guarded: bool) -> None:
