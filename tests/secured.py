@@ -67,6 +67,7 @@ offsets.topic.replication.factor=1
 offsets.topic.num.partitions=4
 group.initial.rebalance.delay.ms=0
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.open.sasl.enabled.mechanisms=PLAIN
 ssl.keystore.type=PEM
 ssl.keystore.location=server.pem
 ssl.truststore.type=PEM
@@ -132,11 +133,10 @@ class SecuredBroker(Broker):
         # Java reads these files as Latin-1, and its escapes as anything.
         quoted = "".join(f"\\u{ord(char):04x}" for char in PASSWORD)
         plain = _JAAS.format("plain.Plain", f' user_{USER}="{quoted}"')
-        for listener in ("users", "open"):
-            for mechanism in MECHANISMS:
-                jaas = plain if mechanism == "PLAIN" else _JAAS.format("scram.Scram", "")
-                text += f"listener.name.{listener}.{mechanism.lower()}.sasl.jaas.config={jaas}\n"
-        return text
+        for mechanism in MECHANISMS:
+            jaas = plain if mechanism == "PLAIN" else _JAAS.format("scram.Scram", "")
+            text += f"listener.name.users.{mechanism.lower()}.sasl.jaas.config={jaas}\n"
+        return text + f"listener.name.open.plain.sasl.jaas.config={plain}\n"
 
     def users(self) -> list[str]:
         """The user of SCRAM, by its salted passwords: an argument can be seen by all of the machine."""

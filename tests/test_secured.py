@@ -93,6 +93,11 @@ def command(given: dict[str, str], *words: str) -> Told:
     return told
 
 
+def unencrypted(secured: Secured) -> dict[str, str]:
+    """User and password without TLS: allowed on this machine."""
+    return secured.given("PLAIN", broker=secured.address("OPEN"), broker_security="SASL_PLAINTEXT", broker_ca="")
+
+
 # -- what is allowed in --------------------------------------------------------------------------------------
 
 
@@ -127,6 +132,7 @@ def test_each_way_in_works_for_each_library(ready: Secured) -> None:
         # Level debug shows that there was something to hide.
         assert ("Sasl" in told.log and "(hidden)" in told.log) == (way != "mTLS")
     asyncio.run(together())
+    assert command(unencrypted(ready), "topics", "check").status == 0
 
 
 def test_every_command_works(ready: Secured) -> None:
@@ -222,7 +228,16 @@ def wrong_broker(secured: Secured) -> list[tuple[dict[str, str], str]]:
             "does not accept the client certificate",
         ),
         (plain | nobody | {"broker_security": "SSL"}, "wants a user; set broker_security = SASL_SSL, broker_sasl_mech"),
-        (plain | {"broker": secured.address("EXPIRED"), "broker_ca": str(files.ca)}, "has expired"),
+        (
+            unencrypted(secured) | nobody | {"broker_security": "PLAINTEXT"},
+            "wants a user; set broker_security = SASL_PL",
+        ),
+        (unencrypted(secured) | {"broker_sasl_mechanism": "SCRAM-SHA-256"}, "SCRAM-SHA-256; it offers PLAIN"),
+        (unencrypted(secured) | {"broker_password": WRONG_PASSWORD}, f"refused the user '{USER}' (PLAIN)"),
+        (
+            tls | {name: plain[name] for name in ("broker_security", *nobody)},
+            "asks for no user at this listener; set broker_security = SSL",
+        ),
         (plain | nobody | {"broker_security": "PLAINTEXT", "broker_ca": ""}, "if this listener speaks TLS, set"),
         (plain | {"broker": secured.address("CONTROLLER")}, "if this listener is not encrypted, broker_security is"),
         (plain | {"broker": secured.address("MTLS")}, "wants a client certificate"),
