@@ -7,6 +7,8 @@ import msgspec
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
+from infra.topic_admin import HEADROOM
+from streams.connection import connected, explained
 from streams.errors import ServiceError
 from streams.records import header
 from streams.settings import Settings
@@ -33,18 +35,8 @@ class DeadLetter(msgspec.Struct):
 
 def read(settings: Settings, limit: int | None) -> list[DeadLetter]:
     """The dead letters, oldest first, each source record once; the newest `limit`, or all. Raises ServiceError."""
-    try:
-        consumer: Any = KafkaConsumer(
-            bootstrap_servers=settings.broker.split(","), enable_auto_commit=False, client_id="bestbefore-cli"
-        )
-    except KafkaError as error:
-        raise ServiceError(
-            f"no Kafka broker answers at {settings.broker} ({error!r}); is `bestbefore up` running, is `broker` set?"
-        ) from None
-    try:
+    with connected(settings, KafkaConsumer, enable_auto_commit=False) as consumer:
         found = {(d.topic, d.partition, d.offset): (at, d) for at, d in _all(consumer, settings.topic(DEAD_LETTERS))}
-    finally:
-        consumer.close()
     letters = [letter for _, letter in sorted(found.values(), key=lambda pair: pair[0])]
     return letters if limit is None else letters[-limit:]
 
@@ -87,17 +79,14 @@ def resend(settings: Settings, letters: Sequence[DeadLetter]) -> int:
     whole = [letter for letter in letters if not letter.truncated]
     if not whole:
         return 0
-    producer: Any = KafkaProducer(
-        bootstrap_servers=settings.broker.split(","), max_request_size=settings.max_record_bytes + (1 << 20)
-    )
-    try:
-        sent = [producer.send(x.topic, key=x.key, value=x.value, headers=x.headers) for x in whole]
-        for future in sent:
-            future.get(timeout=60)
-    except KafkaError as error:
-        raise ServiceError(
-            f"not all records could be sent again: {error!r}; those that were may be there twice"
-        ) from None
-    finally:
-        producer.close()
+    with connected(settings, KafkaProducer, max_request_size=settings.max_record_bytes + HEADROOM) as producer:
+        try:
+            sent = [producer.send(x.topic, key=x.key, value=x.value, headers=x.headers) for x in whole]
+            for future in sent:
+                future.get(timeout=60)
+        except KafkaError as error:
+            raise ServiceError(
+                f"not all records could be sent again, and those that were may be there twice: "
+                f"{explained(settings, error)}"
+            ) from None
     return len(whole)

@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import faust
-from aiokafka.client import AIOKafkaClient
-from aiokafka.errors import KafkaError
 from faust.types import TP
 
 from agents.assess import Assess
@@ -19,16 +17,15 @@ from agents.ingest import Ingest
 from agents.label import Label
 from agents.lifecycle import Lifecycle
 from infra.store_file import require_file
+from infra.topic_admin import require_topics
 from models.subject_state import FORMAT as STATE_FORMAT
 from streams.app import App, create_app
-from streams.errors import ServiceError
 from streams.event_store import EventStore
 from streams.inspecting import decode_inspection, inspect_forever
 from streams.intake import Intake
 from streams.log_thinning import thin_out
 from streams.runtime import EXIT_BROKEN, Runtime
 from streams.settings import Settings
-from streams.topics import TOPICS
 
 log = logging.getLogger(__name__)
 AGENTS: dict[str, type[Intake] | type[Assess]] = {
@@ -123,23 +120,6 @@ async def load_registrations(runtime: Runtime) -> None:
     runtime.inspections = {key: decode_inspection(body) for key, body in saved.items()}
 
 
-async def _require_topics(settings: Settings) -> None:
-    """Raises ServiceError when no broker answers, or one has not the topics: Faust would tell neither in one line."""
-    client = AIOKafkaClient(bootstrap_servers=settings.broker.split(","))
-    try:
-        await client.bootstrap()
-        known = (await client.fetch_all_metadata()).topics()
-    except KafkaError as error:
-        raise ServiceError(
-            f"no Kafka broker answers at {settings.broker} ({error!r}); is `bestbefore up` running, is `broker` set?"
-        ) from None
-    finally:
-        await client.close()
-    for topic in TOPICS:
-        if settings.topic(topic.name) not in known:
-            raise ServiceError(f"topic {settings.topic(topic.name)} is missing; run `bestbefore topics create`")
-
-
 def _end_in_time(app: App) -> None:
     """Ends the process when stopping takes too long: while the broker is away Faust would wait for its consumer."""
     while not app.should_stop:
@@ -154,7 +134,7 @@ def run_worker(settings: Settings, agents: Iterable[str] = tuple(AGENTS), loglev
     """Run until a signal ends it.
 
     Broker and store must be reachable and ready for this version at the start: whoever watches over the worker starts
-    it again. Later they may come and go. Raises ServiceError, StoreUnreachable, StoreOutdated and TooNew.
+    it again. Later they may come and go. Raises ServiceError, SettingsError, StoreUnreachable, StoreOutdated, TooNew.
     """
     require_file(settings.store)
     thin_out()
@@ -162,7 +142,7 @@ def run_worker(settings: Settings, agents: Iterable[str] = tuple(AGENTS), loglev
     runtime.store.check()
     if "assess" in set(agents):
         runtime.store.check_states(STATE_FORMAT)
-    asyncio.run(_require_topics(settings))
+    require_topics(settings)
     runtime.registry.load([row.body for row in runtime.store.registrations()])
     runtime.inspections = {key: decode_inspection(body) for key, body in runtime.store.inspections().items()}
     threading.Thread(target=_end_in_time, args=(app,), name="end", daemon=True).start()

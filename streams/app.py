@@ -1,13 +1,14 @@
 """The Faust application, with everything switched off that was measured to lose or leak records."""
 
-import ssl
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import faust
 
+from streams.connection import faust_credentials
 from streams.delivery import Buffer, Frontiers, FrontierTransport
+from streams.security import brokers
 from streams.settings import Settings
 
 HEADROOM = 1 << 20  # headers and framing beyond the largest record
@@ -23,13 +24,16 @@ class App(faust.App):
         return Buffer(maxsize=maxsize, flow_control=self.flow_control, clear_on_resume=clear_on_resume)
 
 
-def create_app(settings: Settings, *, ssl_context: ssl.SSLContext | None = None, **given: Any) -> App:
-    """An app without agents; nothing is connected yet. Topics are raw bytes, decoding is the agents' business."""
+def create_app(settings: Settings, **given: Any) -> App:
+    """An app without agents; nothing is connected yet. Topics are raw bytes, decoding is the agents' business.
+
+    Raises SettingsError, as `streams.connection.tls_context`.
+    """
     session = settings.seconds("session_timeout")
     app = App(
         settings.group,
-        broker=[f"kafka://{address.strip()}" for address in settings.broker.split(",")],
-        broker_credentials=ssl_context,
+        broker=[f"kafka://{address}" for address in brokers(settings)],
+        broker_credentials=faust_credentials(settings),
         key_serializer="raw",
         value_serializer="raw",
         topic_allow_declare=False,

@@ -23,6 +23,7 @@ SERVICES: dict[str, Any] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 OURS = [name for name, service in SERVICES.items() if str(service.get("image", "")).startswith("bestbefore:")]
+MOUNTED = "/run/secrets/postgres_password"
 SECRET = re.compile("password|secret|token|key$", re.I)
 
 
@@ -33,12 +34,14 @@ def interpolated(value: Any) -> str:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_settings_are_known_and_load(name: str) -> None:
-    """Every BESTBEFORE_* variable is a setting with a value it accepts, and nothing else is read from a file."""
+def test_settings_are_known_and_load(name: str, tmp_path: Path) -> None:
+    """Every BESTBEFORE_* variable is a setting with a value it accepts; the password comes from the mounted file."""
     environment = {key: interpolated(value) for key, value in SERVICES[name]["environment"].items()}
-    loaded = settings.load(environment, ROOT / "tests")
+    assert environment["BESTBEFORE_STORE_PASSWORD_FILE"] == MOUNTED
+    (tmp_path / "secret").write_text("given")
+    loaded = settings.load({**environment, "BESTBEFORE_STORE_PASSWORD_FILE": str(tmp_path / "secret")}, tmp_path)
     assert loaded.broker == "kafka:19092"
-    assert loaded.store.startswith("postgresql")
+    assert loaded.store == "postgresql+psycopg://bestbefore:given@postgres:5432/bestbefore"
 
 
 def test_the_store_url_names_the_database_that_is_made() -> None:
@@ -69,10 +72,13 @@ def test_ports_are_local_only(name: str) -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_secrets_have_no_default(name: str) -> None:
-    """A password comes from the environment or .env, and compose refuses to start without it."""
+    """The password comes from the environment or .env, without which compose refuses to start, and only as a file."""
+    assert COMPOSE["secrets"] == {"postgres_password": {"environment": "POSTGRES_PASSWORD"}}
     for key, value in SERVICES[name].get("environment", {}).items():
         if SECRET.search(key):
-            assert re.fullmatch(r"\$\{\w+:\?.+\}", str(value)), f"{name}: {key} must have no default"
+            assert key.endswith("_FILE"), f"{name}: {key} is seen by whoever may inspect the container"
+            assert value == MOUNTED
+            assert SERVICES[name]["secrets"] == ["postgres_password"]
 
 
 @pytest.mark.parametrize("name", OURS)
