@@ -61,6 +61,8 @@ def soak(seed: int, minutes: float) -> Report:
         plan = rounds(random.Random(seed), FAULTS)
         run = play(place, traffic, DAYS_PER_SECOND * DAY_US, plan, long=True, until=began + 60 * minutes, told=told)
         report = reported(seed, minutes, place, run)
+        untriggered = set(traffic.decayed(place.sender.due_us)) - set(report.verdict.triggered)
+        report.broken += [f"version {version} has decayed, and no trigger came" for version in sorted(untriggered)]
         if not report.broken:
             (place.folder / PASSED).touch()
     return report
@@ -95,7 +97,7 @@ def table(report: Report) -> str:
         *((f"  {name}", f"{times:<4} moved on within {most:.1f} s") for name, (times, most) in report.faults.items()),
         ("lost", found.lost),
         ("counted twice", found.counted_twice),
-        ("triggers", found.triggers),
+        ("triggers", f"{found.triggers} of versions {', '.join(found.triggered)}"),
         ("duplicate triggers", found.duplicate_triggers),
         ("duplicate events", found.duplicate_events),
         ("label requests", found.label_requests),
