@@ -9,10 +9,10 @@ import logging
 import time
 from typing import Any
 
-import msgspec
 from faust.types import TP
 
 from agents.publish import Publisher, outbox
+from agents.restoring import profile_in, restored
 from models.assessor import assess, misses
 from models.columns import Subject
 from models.forecast_history import History, inherited, is_family
@@ -20,12 +20,13 @@ from models.lifecycle import recorded, take_in
 from models.notes import Note
 from models.profile import WEIGHT, Profile
 from models.reference import Reference
+from models.subject_state import FORMAT as STATE_FORMAT
 from models.subject_state import State, fresh
 from streams.delivery import Cursor
 from streams.errors import Fenced
-from streams.event_store import EventStore
+from streams.event_store import DAY_US, EventStore
 from streams.intake import place
-from streams.lane import ProfileRecord
+from streams.lane import ProfileRecord, decode_profile_record
 from streams.runtime import Runtime
 from streams.store_rows import Claim, Event, WindowCounts, WindowEstimate
 from streams.store_rows import State as StoredState
@@ -33,9 +34,7 @@ from streams.store_transaction import Transaction
 from streams.topics import INFERENCE, INPUTS, LABELS, PROFILES
 
 log = logging.getLogger(__name__)
-STATE_FORMAT = 1
 MAX_BATCH = 256
-_decoder = msgspec.msgpack.Decoder(ProfileRecord)
 
 
 class Part:
@@ -47,6 +46,7 @@ class Part:
         self.waiting: list[tuple[int, ProfileRecord]] = []
         self.states: dict[Subject, State] = {}
         self.blocked_since: dict[Subject, float] = {}
+        self.told: set[tuple[str, str]] = set()  # versions with too many segments
         self.heard_at: dict[Subject, float] = {}  # when a source last said something, on the monotonic clock
 
     def frontier(self) -> tuple[int, None]:
@@ -85,7 +85,7 @@ class Assess:
             return
         self.runtime.processed[part.tp] = part.cursor.wanted
         self.runtime.watchdog.progress()
-        part.waiting.append((message.offset, _decoder.decode(message.value)))
+        part.waiting.append((message.offset, decode_profile_record(message.value)))
         if len(part.waiting) >= MAX_BATCH:
             await self.flush()
 
@@ -189,11 +189,17 @@ class Assess:
             return
         del part.waiting[: len(waiting)]
         part.next_offset = next_offset
+        self._tell(part, call.refused)
         for subject in call.moved:
             part.blocked_since.pop(subject, None)
-        part.heard_at.update(dict.fromkeys((r.subject for r in call.records), time.monotonic()))
+        part.heard_at.update(dict.fromkeys({r.subject for r in call.records} - call.refused, time.monotonic()))
         if call.notes:
             await self.publisher.drain(part.tp.partition)
+
+    def _tell(self, part: Part, refused: set[Subject]) -> None:
+        for model, version in sorted({subject[:2] for subject in refused} - part.told):
+            log.warning("%s %s has more segments than max_segments: others count in the whole only", model, version)
+            part.told.add((model, version))
 
 
 class Application:
@@ -209,6 +215,7 @@ class Application:
         self.notes: list[Note] = []  # what is told
         self.heard: list[Note] = []  # what was told to us
         self.moved: set[Subject] = set()
+        self.refused: set[Subject] = set()  # segments beyond `max_segments` of their version
 
     def apply(self) -> None:
         """One transaction. Raises StoreUnreachable and Fenced; then nothing has changed, here or there."""
@@ -225,7 +232,7 @@ class Application:
         runtime, part = self._runtime, self._part
         group = runtime.settings.group
         store: EventStore = runtime.store
-        self.states, self.notes, self.heard, self.moved = {}, [], [], set()
+        self.states, self.notes, self.heard, self.moved, self.refused = {}, [], [], set(), set()
         with store.transaction() as tx:
             tx.advance(group, part.tp.topic, part.tp.partition, part.epoch, self._next_offset)
             self._load(tx)
@@ -234,11 +241,13 @@ class Application:
             fresh_ones = {id(r) for r, is_new in zip(with_rows, new, strict=True) if is_new}
             windows, estimates = [], []
             for record in self.records:
+                if record.subject in self.refused:
+                    continue  # its rows are among those of the whole version
                 if record.change is not None:
                     estimates += self._change(record) if id(record) in fresh_ones else []
                     continue
                 body = record.profile if id(record) in fresh_ones else None
-                profile = Profile.unpack(body) if body is not None else None
+                profile = profile_in(record, body) if body is not None else None
                 # Rows of all versions side by side are those of the versions once more.
                 if profile is not None and record.version:
                     windows.append(_counts(record, profile))
@@ -262,15 +271,33 @@ class Application:
         self.states = {s: known[s] for s in self._subjects if s in known}
         missing = self._subjects - self.states.keys()
         for subject, saved in tx.load_states(missing).items():
-            self.states[Subject(*subject)] = State.decode(saved.body)
-        for subject in sorted(missing - self.states.keys()):
+            self.states[Subject(*subject)] = restored(Subject(*subject), saved)
+        new = sorted(missing - self.states.keys())
+        self.refused = self._too_many(tx, [subject for subject in new if subject.segment])
+        for subject in new:
+            if subject in self.refused:
+                continue
             self.states[subject] = fresh(self._reference(subject), self._sources(subject), self._inherited(tx, subject))
+
+    def _too_many(self, tx: Transaction, new: list[Subject]) -> set[Subject]:
+        """Segments beyond the bound of their version; those that have been silent for `keep_days` do not count."""
+        settings, left, refused = self._runtime.settings, dict[tuple[str, str], int](), set()
+        since = time.time_ns() // 1000 - settings.keep_days * DAY_US
+        for subject in new:
+            version = subject[:2]
+            if version not in left:
+                left[version] = settings.max_segments - tx.segments(*version, since)
+            left[version] -= 1
+            if left[version] < 0:
+                refused.add(subject)
+        return refused
 
     def _inherited(self, tx: Transaction, subject: Subject) -> History:
         """What the forecasts of earlier versions taught, by what was known when the first window began."""
         if subject.segment or not subject.version:
             return History()
-        saved = {Subject(*s): State.decode(state.body) for s, state in tx.load_versions(subject.model).items()}
+        versions = tx.load_versions(subject.model)
+        saved = {Subject(*s): restored(Subject(*s), state) for s, state in versions.items()}
         family = {s.version: state.history for s, state in {**saved, **self.states}.items() if is_family(s, subject)}
         heard = [r for r in self.records if r.subject == subject]
         born = min(

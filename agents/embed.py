@@ -3,7 +3,6 @@
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,13 +14,13 @@ from streams.batches import Stamped
 from streams.claim_check import fetch
 from streams.embedded import NOTHING, Recomputed, embedded_batch, recomputed
 from streams.errors import BadInput, ModelError
+from streams.inspecting import model_bytes
 from streams.intake import Intake
 from streams.lane import Lane
 from streams.records import InputSample, decode_input
 from streams.runtime import Runtime
 from streams.topics import INPUTS
 
-MAX_MODEL_BYTES = 2 << 30
 RETRY_AFTER = 30.0  # seconds before a model that could not be loaded is tried again
 
 
@@ -60,6 +59,7 @@ class Embed(Intake):
         sample = decode_input(message.headers)
         if not message.value and not sample.dataref:
             raise BadInput(f"sampled input {sample.inference_id!r} has neither a tensor nor a dataref")
+        self.runtime.registry.admit(sample.model, sample.version)
         return sample
 
     async def digest(self, lane: Lane, message: Any, record: InputSample) -> None:
@@ -178,7 +178,7 @@ class Embed(Intake):
     def _load(self, file: ModelFile) -> Loaded:
         settings = self.runtime.settings
         try:
-            content = _content(file, settings.model_prefixes)
+            content = model_bytes(file, settings.model_prefixes)
             embedder = Embedder.load(
                 content, sha256=file.sha256 or None, embedding=file.embedding, scores=file.scores or None,
                 policy=settings.provider_policy, max_batch=settings.embed_batch,
@@ -201,10 +201,3 @@ def as_taken(tensor: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
             f"input is {tensor.dtype}, the model takes {dtype}: send {dtype} or a type that converts to it"
         )
     return tensor.astype(dtype, copy=False)
-
-
-def _content(file: ModelFile, prefixes: tuple[str, ...]) -> bytes:
-    """The bytes of the ONNX file: from the folder it was registered from, or from an allowed prefix."""
-    if "://" not in file.path:
-        return Path(file.path).read_bytes()
-    return fetch(file.path, sha256=file.sha256 or None, size=None, allowed=prefixes, max_bytes=MAX_MODEL_BYTES)
