@@ -33,7 +33,7 @@ class Report(msgspec.Struct, kw_only=True):
     minutes: float
     events: int
     records: int
-    faults: dict[str, int]
+    faults: dict[str, tuple[int, float]]  # how often, and the longest recovery in seconds
     verdict: Verdict
     moved_back: list[str]
     slow: list[Injected]
@@ -61,6 +61,8 @@ def soak(seed: int, minutes: float) -> Report:
         plan = rounds(random.Random(seed), FAULTS)
         run = play(place, traffic, DAYS_PER_SECOND * DAY_US, plan, long=True, until=began + 60 * minutes, told=told)
         report = reported(seed, minutes, place, run)
+        untriggered = set(traffic.decayed(place.sender.due_us)) - set(report.verdict.triggered)
+        report.broken += [f"version {version} has decayed, and no trigger came" for version in sorted(untriggered)]
         if not report.broken:
             (place.folder / PASSED).touch()
     return report
@@ -78,7 +80,8 @@ def reported(seed: int, minutes: float, place: Rig, run: Run) -> Report:
     broken += [f"a worker grew to {largest:.0f} MB"] if largest > MOST_MEMORY_MB else []
     return Report(
         seed=seed, minutes=minutes, events=place.sender.events, records=place.sender.acknowledged,
-        faults=dict(sorted(run.kinds().items())), verdict=found, moved_back=run.backwards, slow=run.slow(),
+        faults={name: (times, round(run.longest_of(name), 1)) for name, times in sorted(run.kinds().items())},
+        verdict=found, moved_back=run.backwards, slow=run.slow(),
         longest=run.longest(), largest_worker_mb=round(largest, 1), ended=crew.ended, broken=broken,
     )  # fmt: skip
 
@@ -90,11 +93,11 @@ def table(report: Report) -> str:
     rows: list[tuple[str, object]] = [
         ("events", f"{report.events:,}"),
         ("records", f"{report.records:,}"),
-        ("faults", sum(report.faults.values())),
-        *((f"  {name}", times) for name, times in report.faults.items()),
+        ("faults", sum(times for times, _ in report.faults.values())),
+        *((f"  {name}", f"{times:<4} moved on within {most:.1f} s") for name, (times, most) in report.faults.items()),
         ("lost", found.lost),
         ("counted twice", found.counted_twice),
-        ("triggers", found.triggers),
+        ("triggers", f"{found.triggers} of versions {', '.join(found.triggered)}"),
         ("duplicate triggers", found.duplicate_triggers),
         ("duplicate events", found.duplicate_events),
         ("label requests", found.label_requests),

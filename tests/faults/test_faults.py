@@ -19,8 +19,8 @@ DAYS_PER_SECOND = 1.2
 MOST_MEMORY = 700e6  # bytes of a worker
 PLAN = [
     named("worker paused beyond its session", "store half-open"),
-    named("worker killed (-9)", "broker half-open"),
-    named("broker killed (-9)", "store stopped"),
+    named("broker half-open", "store stopped"),
+    named("worker killed (-9)", "broker killed (-9)"),
 ]
 
 
