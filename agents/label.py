@@ -70,6 +70,12 @@ class Label(Intake):
                 joined += [labelled(stamped, p, skew, age, asking=self._asks(p)) for p in matches]
                 if not matches and self._sampled(label.inference_id):
                     unmatched.append(stamped)
+            found_for = {label.inference_id for label in (s.event[0] for s in firsts)} & found.keys()
+            answered = sum(s.event[0].inference_id in found_for for s in firsts)
+            self.runtime.metrics.labels(
+                joined=answered, unmatched=len(unmatched), repeated=len(waiting) - len(firsts),
+                unsampled=len(firsts) - answered - len(unmatched),
+            )  # fmt: skip
             await self._bury(lane, unmatched)
             await lane.add(outcome_batch(joined, waiting[-1].offset))
 
@@ -100,7 +106,7 @@ class Label(Intake):
             missing = patience.keys() - found.keys()
             if not missing or (not still and time.monotonic() > max(patience[name] for name in missing)):
                 break
-            self.runtime.watchdog.progress()
+            self.runtime.progress.alive(lane.tp.topic, self.name)
             await asyncio.sleep(pause)
             pause = min(2 * pause, 1.0)
         return found

@@ -9,6 +9,7 @@ Windows are keyed (subject, event window, arrival window). A row that comes in t
 under the window that was open when it came; a label always does, with its inference's window as event window.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -16,11 +17,11 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from models.columns import Embedded, Inferences, Ints, Outcomes, Served, Subject
+from models.columns import Embedded, Inferences, Ints, Losses, Outcomes, Served, Subject
 from models.profile import Profile
 from models.reference import Reference
 
-Rows = Inferences | Embedded | Outcomes | Served
+Rows = Inferences | Embedded | Outcomes | Served | Losses
 Group = tuple[Subject, Rows, Ints | slice]
 Hold = tuple[int, tuple[int, int]]  # an offset that is still needed, and the clock in force before it
 NEVER = -(1 << 62)  # before every time
@@ -91,6 +92,7 @@ class WindowBook:
 
     `reference_of` gives the reference of a subject's model version: window, lateness and grids.
     `skew_us` and `age_us` bound credible times around the broker's stamp; others are capped and counted.
+    What rows add to the counts named in `told` is added up in `tally`, by model, for whoever takes it out.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class WindowBook:
         *,
         skew_us: int = 300_000_000,
         age_us: int = 400 * 86_400_000_000,
+        told: tuple[str, ...] = (),
     ) -> None:
         self._reference_of = reference_of
         self._skew, self._age = skew_us, age_us
@@ -109,6 +112,8 @@ class WindowBook:
         self.clock = Clock(clock.newest, clock.cut, [])
         self._ahead = sorted(clock.cuts, key=lambda c: c.offset)  # cuts made before a crash, to be made again
         self.newest_offset = -1
+        self._counted = told
+        self.tally: Counter[tuple[str, str]] = Counter()
 
     # -- rows in -----------------------------------------------------------------------------------------
 
@@ -178,10 +183,16 @@ class WindowBook:
                 self._windows[key] = window
             elif rows.offset[first] < window.offset:  # an earlier group of the same batch began later
                 window.offset, window.clock = int(rows.offset[first]), (int(before[first]), int(cut[first]))
+            counts = window.profile.counts
+            before_it = [counts.get(name, 0) for name in self._counted]
             window.profile.add(part, reference)
-            if landed != start and not isinstance(rows, Outcomes):
+            if landed != start and not isinstance(rows, Outcomes | Losses):
                 window.profile.count("late", len(part))
             self._seen[subject] = max(self._seen.get(subject, NEVER), key.closes)
+            if subject.version and not subject.segment:  # others have the same rows once more
+                for name, n in zip(self._counted, before_it, strict=True):
+                    if counts.get(name, 0) != n:
+                        self.tally[subject.model, name] += counts[name] - n
 
     # -- windows out -------------------------------------------------------------------------------------
 

@@ -2,12 +2,13 @@
 
 import ssl
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import faust
 
-from streams.delivery import Buffer, Frontiers, FrontierTransport
+from streams.delivery import Buffer, Frontiers, FrontierTransport, unnoticed
 from streams.settings import Settings
 
 HEADROOM = 1 << 20  # headers and framing beyond the largest record
@@ -17,6 +18,7 @@ class App(faust.App):
     """A Faust app that knows the frontier of every partition it holds."""
 
     frontiers: Frontiers
+    on_commit: Callable[[bool], None]  # called with whether the broker took a commit
 
     def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> Buffer:  # noqa: N802 -- Faust's name
         """The buffer between the consumer and an agent."""
@@ -54,6 +56,6 @@ def create_app(settings: Settings, *, ssl_context: ssl.SSLContext | None = None,
         datadir=str(Path(tempfile.gettempdir()) / f"bestbefore-{settings.group}"),
         **given,
     )
-    app.frontiers = {}
+    app.frontiers, app.on_commit = {}, unnoticed
     app.transport = FrontierTransport(app.conf.broker_consumer, app)
     return app

@@ -5,6 +5,7 @@ Order: environment (`BESTBEFORE_BROKER=…`), then the file named by `BESTBEFORE
 values end the start with the key, the value and where it was found.
 """
 
+import ipaddress
 import os
 import tomllib
 from collections.abc import Mapping
@@ -77,6 +78,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How often offsets are committed."""
     session_timeout: str = "10 s"
     """After this long without a heartbeat the broker gives a worker's partitions to another."""
+    web_host: str = "127.0.0.1"
+    """Address on which a worker answers `/live`, `/ready`, `/metrics` and `/progress`. One that other machines see
+    needs `web_token`."""
+    web_port: int = 6066
+    """Port of these pages; 0: none. Where it is taken the worker says so and goes on without them."""
+    web_token: str = ""
+    """Secret that `/metrics` and `/progress` ask for as `Authorization: Bearer …`. `/live` and `/ready` stay open, and
+    give no details then."""
 
     def __post_init__(self) -> None:
         for name in DURATIONS:
@@ -89,6 +98,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for name in AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be 1 or more, is {getattr(self, name)}")
+        if not 0 <= self.web_port <= 65535:
+            raise ValueError(f"web_port: must lie in 0 to 65535 (0: no pages), is {self.web_port}")
+        if self.web_port and not self.web_token and not _loopback(self.web_host):
+            raise ValueError(
+                f"web_host: {self.web_host!r} is seen by other machines, so web_token must be set; "
+                "or set web_host to 127.0.0.1, or web_port to 0"
+            )
         if not 0.0 <= self.keep_rate <= 1.0:
             raise ValueError(f"keep_rate: must lie in [0, 1], is {self.keep_rate}")
         if self.embed_batch < 1 or self.embed_batch & (self.embed_batch - 1):
@@ -173,6 +189,14 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _loopback(host: str) -> bool:
+    """Whether an address is seen by this machine only."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _shown(key: str, value: Any) -> str:
     """Secrets are never printed: the store's URL may hold a password, also behind a misspelt key."""
-    return "(hidden)" if key == "store" or "@" in str(value) else repr(value)
+    return "(hidden)" if key == "store" or "token" in key or "@" in str(value) else repr(value)

@@ -1,0 +1,59 @@
+"""The end of a worker that was asked to stop: within ten seconds, whatever store, broker or event loop are doing."""
+
+import logging
+import os
+import signal
+import threading
+import time
+from typing import Any
+
+import faust
+
+from streams.app import App
+from streams.runtime import Runtime
+from streams.watchdog import EXIT_WEDGED
+
+log = logging.getLogger(__name__)
+STOP_PATIENCE = 8.0  # seconds for an end in good order; whoever asked may kill after ten
+
+
+class Deadline:
+    """Ends the process when stopping takes too long: while the broker is away Faust would wait for its consumer."""
+
+    def __init__(self, app: App, runtime: Runtime) -> None:
+        self._app, self._runtime = app, runtime
+        self._asked = threading.Event()
+        threading.Thread(target=self._watch, name="end", daemon=True).start()
+
+    def asked(self, *_: Any) -> None:
+        """A signal asks the worker to stop; called in the main thread, also while its event loop stands."""
+        self._asked.set()
+
+    def _watch(self) -> None:
+        while not self._asked.wait(0.2) and not self._app.should_stop:
+            pass
+        self._runtime.watchdog.stop()
+        stood = not self._runtime.watchdog.turns(time.monotonic())
+        time.sleep(STOP_PATIENCE)
+        waiting = self._runtime.services.waiting(time.monotonic())
+        log.warning(
+            "ends after %.0f s of stopping%s; what is not committed is read again",
+            STOP_PATIENCE, f", still waiting for {waiting}" if waiting else "",
+        )  # fmt: skip
+        logging.shutdown()
+        # Nothing is lost, so whoever asked gets what was asked for; a loop that stood before is a wedge all the same.
+        os._exit(EXIT_WEDGED if stood else 0)
+
+
+class Worker(faust.Worker):
+    """Faust's worker, whose signals also reach the deadline when its event loop stands."""
+
+    def __init__(self, app: App, deadline: Deadline, **given: Any) -> None:
+        super().__init__(app, **given)
+        self._deadline = deadline
+
+    def install_signal_handlers(self) -> None:
+        """The event loop hears of a signal through its wake-up pipe, whichever Python function is called for it."""
+        super().install_signal_handlers()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._deadline.asked)
