@@ -45,6 +45,7 @@ class Part:
     def __init__(self, tp: TP, generation: int, epoch: int, cursor: Cursor) -> None:
         self.tp, self.generation, self.epoch, self.cursor = tp, generation, epoch, cursor
         self.next_offset = cursor.wanted  # everything below is in the store
+        self.admitted = cursor.wanted - 1
         self.waiting: list[tuple[int, ProfileRecord]] = []
         self.states: dict[Subject, State] = {}
         self.blocked_since: dict[Subject, float] = {}
@@ -83,11 +84,11 @@ class Assess:
             return
         part = await self._part(message.tp, message.generation_id)
         # Also after a claim that was fenced: what it had taken in and not applied must come again.
-        due = 0 if part is None else part.cursor.wanted
         if part is None or not await part.cursor.admit(message.offset):
             return
         self.runtime.progress.taken(part.tp, part.cursor.wanted, int(message.timestamp * 1e6))
-        self.runtime.metrics.record(part.tp.topic, missing=message.offset - due)
+        self.runtime.metrics.record(part.tp.topic, missing=message.offset - part.admitted - 1)
+        part.admitted = message.offset
         part.waiting.append((message.offset, _decoder.decode(message.value)))
         if len(part.waiting) >= MAX_BATCH:
             await self.flush()

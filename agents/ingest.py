@@ -71,7 +71,11 @@ class Ingest(Intake):
             await lane.add(batch, kept)
 
     def _hear(self, lane: Lane, record: Heartbeat) -> None:
-        missing = self._recorders.setdefault(lane.tp, Recorders()).missing(record)
+        known = self._recorders.get(lane.tp)
+        if known is None:
+            partitions = self.runtime.app.consumer.topic_partitions(lane.tp.topic) or self.runtime.settings.partitions
+            known = self._recorders[lane.tp] = Recorders(partitions)
+        missing = known.missing(record)
         self.runtime.metrics.heartbeat(record.model, record.recorded, record.sampled_out, record.dropped, missing)
 
     def revoked(self, tps: set[TP]) -> None:

@@ -14,7 +14,8 @@ from streams.runtime import Runtime
 from streams.watchdog import EXIT_WEDGED
 
 log = logging.getLogger(__name__)
-STOP_PATIENCE = 8.0  # seconds for an end in good order; whoever asked may kill after ten
+# Seconds for an end in good order, and for one while store or broker are away; whoever asked may kill after ten.
+STOP_PATIENCE, AWAY_PATIENCE = 8.0, 3.0
 
 
 class Deadline:
@@ -34,15 +35,24 @@ class Deadline:
             pass
         self._runtime.watchdog.stop()
         stood = not self._runtime.watchdog.turns(time.monotonic())
-        time.sleep(STOP_PATIENCE)
-        waiting = self._runtime.services.waiting(time.monotonic())
+        waiting = self._patience()
         log.warning(
-            "ends after %.0f s of stopping%s; what is not committed is read again",
-            STOP_PATIENCE, f", still waiting for {waiting}" if waiting else "",
+            "ends without having let go of everything%s; what is not committed is read again",
+            f": waiting for {waiting}" if waiting else "",
         )  # fmt: skip
         logging.shutdown()
         # Nothing is lost, so whoever asked gets what was asked for; a loop that stood before is a wedge all the same.
         os._exit(EXIT_WEDGED if stood else 0)
+
+    def _patience(self) -> str:
+        """Give the worker its time; returns for whom it waits at the end of it."""
+        began = time.monotonic()
+        while True:
+            time.sleep(0.1)
+            now = time.monotonic()
+            waiting = self._runtime.services.waiting(now)
+            if now - began > (AWAY_PATIENCE if waiting else STOP_PATIENCE):
+                return waiting
 
 
 class Worker(faust.Worker):

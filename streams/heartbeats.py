@@ -73,15 +73,22 @@ def heartbeat_batch(heartbeat: Heartbeat, offset: int, received: int) -> Batch:
 
 
 class Recorders:
-    """The last heartbeat of each recorder of a partition, of the MAX_RECORDERS that were heard last."""
+    """The last heartbeat of each recorder of a partition, of the MAX_RECORDERS that were heard last.
 
-    def __init__(self) -> None:
-        self._last: OrderedDict[str, int] = OrderedDict()
+    A recorder that sends without a key numbers its heartbeats over all `partitions`, so here only every so many come.
+    """
+
+    def __init__(self, partitions: int) -> None:
+        self._partitions = partitions
+        self._last: OrderedDict[str, tuple[int, int]] = OrderedDict()  # number of the last, and from one to the next
 
     def missing(self, heartbeat: Heartbeat) -> int:
         """How many heartbeats of this recorder were skipped before this one."""
-        last = self._last.pop(heartbeat.recorder, heartbeat.seq - 1)
-        self._last[heartbeat.recorder] = max(last, heartbeat.seq)
+        last, step = self._last.pop(heartbeat.recorder, (heartbeat.seq, self._partitions))
+        further = heartbeat.seq - last
+        if further > 0 and further % self._partitions:
+            step = 1
+        self._last[heartbeat.recorder] = max(last, heartbeat.seq), step
         if len(self._last) > MAX_RECORDERS:
             self._last.popitem(last=False)
-        return max(heartbeat.seq - last - 1, 0)
+        return max(further // step - 1, 0)

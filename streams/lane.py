@@ -104,6 +104,7 @@ class Lane:
         self.queue: list[Stamped] = []  # decoded, not yet in the book
         self._taken: list[int] = []  # first offsets of those that left the queue and are not in the book yet
         self._passed = start - 1  # newest record that added nothing
+        self._admitted = start - 1
         self.adding = asyncio.Lock()  # held while the book changes, and while a cut is written
         self.joining = (
             asyncio.Lock()
@@ -124,11 +125,11 @@ class Lane:
 
     async def admit(self, offset: int, received_us: int | None = None) -> bool:
         """Whether this record, which the broker received at that time, is the next one."""
-        due = self.cursor.wanted
         if not await self.cursor.admit(offset):
             return False
         self.runtime.progress.taken(self.tp, self.cursor.wanted, received_us)
-        self.runtime.metrics.record(self.tp.topic, missing=offset - due)
+        self.runtime.metrics.record(self.tp.topic, missing=offset - self._admitted - 1)
+        self._admitted = offset
         self.last_record = time.monotonic()
         self._idle_told = False
         return True

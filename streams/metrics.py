@@ -8,7 +8,7 @@ import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from models.fixed_point import WEIGHT
@@ -27,6 +27,7 @@ class Metrics:
     """Made once per worker. `registered` says of a model whether it may be a label; `prefix` is that of the topics."""
 
     def __init__(self, registered: Callable[[str], bool], prefix: str) -> None:
+        disable_created_metrics()  # the library's only switch: the times of first use would double the number of series
         self.registry = CollectorRegistry()
         self._registered, self._prefix = registered, prefix
         self._reasons: set[str] = set()
@@ -46,7 +47,7 @@ class Metrics:
         self._closed = count("windows_closed", "Windows of a source partition that were published.", "topic")
         self._assessed = count("windows_assessed", "Windows of subjects that were assessed.")
         self._predictions = count("predictions", "Predictions for late labels: kept, or over the limit.", "result")
-        self._labels = count("labels", "Labels: joined, unmatched, repeated, or of no kept prediction.", "result")
+        self._labels = count("labels", "Labels: joined, unmatched, repeated, or unsampled.", "result")
         self._recorded = count("client_recorded_events", "Events that clients say they recorded.", "model")
         self._left_out = count("client_sampled_out_events", "Events that clients left out by sampling.", "model")
         self._dropped = count("client_dropped_events", "Events that clients dropped.", "model", "reason")
