@@ -1,8 +1,8 @@
 """Recorded telemetry in files: inference events, sampled inputs, labels, lifecycle events, as JSON lines or Parquet.
 
 A row with `inference_id` and a tensor (`dtype`, `shape`, `data`) is a sampled input, one with `inference_id` alone a
-label, one with `kind` a lifecycle event, one with `recorder` a client's heartbeat, any other an inference event. Parquet
-columns are those of frames. The order in the files does not matter.
+label, one with `kind` a lifecycle event, one with `recorder` a client's heartbeat, any other an inference event.
+Parquet columns are those of frames. The order in the files does not matter.
 """
 
 import base64

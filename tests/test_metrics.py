@@ -12,7 +12,16 @@ from streams.services import Services
 
 PAGE = Path(__file__).parents[1] / "docs" / "operations.md"
 PLACE = Seen(
-    "p.inference", 2, wanted=5, end=9, committed=3, uncommitted_since=90.0, event_us=1, received_us=1, windows=4
+    "p.inference",
+    2,
+    wanted=5,
+    end=9,
+    committed=3,
+    uncommitted_since=90.0,
+    event_us=1,
+    received_us=1,
+    watermark_us=1,
+    windows=4,
 )
 
 
