@@ -27,7 +27,8 @@ class Metrics:
     """Made once per worker. `registered` says of a model whether it may be a label; `prefix` is that of the topics."""
 
     def __init__(self, registered: Callable[[str], bool], prefix: str) -> None:
-        disable_created_metrics()  # the library's only switch: the times of first use would double the number of series
+        # The library's only switch: the times of first use would double the number of series.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self._registered, self._prefix = registered, prefix
         self._reasons: set[str] = set()

@@ -6,6 +6,7 @@ the signs of what stands still.
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from faust.types import TP
@@ -56,6 +57,7 @@ class Progress:
         self._books: dict[TP, WindowBook] = {}
         self._absent: dict[str, float] = {}  # agents that are not reading, since when
         self._rounds: dict[str, float] = {}  # timers, when they last came round
+        self._calls: dict[object, tuple[str, float]] = {}  # calls of the store that have not returned, since when
         self.snapshot = Snapshot(time.monotonic(), assigned=False)
 
     # -- the event loop tells ------------------------------------------------------------------------------
@@ -97,6 +99,16 @@ class Progress:
         """A timer, `agent.name`, or the consumer's thread has come round."""
         self._rounds[timer] = time.monotonic()
 
+    @contextmanager
+    def calling(self, name: str) -> Iterator[None]:
+        """While the block lasts a call of the store is on its way."""
+        mark = object()
+        self._calls[mark] = name, time.monotonic()
+        try:
+            yield
+        finally:
+            del self._calls[mark]
+
     # -- others look ---------------------------------------------------------------------------------------
 
     def signs(self, now: float) -> Iterator[Sign]:
@@ -111,6 +123,8 @@ class Progress:
             pending = self._pending_of(tp)
             if pending is not None:
                 yield Sign(pending, f"{tp.topic}[{tp.partition}]: offsets are due and were not committed for {{}}")
+        for name, since in list(self._calls.values()):
+            yield Sign(since, f"the call {name} of the store has not returned for {{}}")
         for agent, since in list(self._absent.items()):
             yield Sign(since, f"agent {agent} has not been reading for {{}}")
         for timer, since in list(self._rounds.items()):

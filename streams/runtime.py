@@ -79,7 +79,8 @@ class Runtime:
 
         async def ask() -> T:
             began = time.monotonic()
-            answer = await loop.run_in_executor(self._thread, partial(call, *args, **kwargs))
+            with self.progress.calling(call.__name__):
+                answer = await loop.run_in_executor(self._thread, partial(call, *args, **kwargs))
             self.metrics.stored(call.__name__, time.monotonic() - began)
             return answer
 

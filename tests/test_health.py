@@ -3,12 +3,12 @@
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-import pytest
 from aiokafka import AIOKafkaProducer
 from bestbefore_client.sampling import u64
 from sqlalchemy import URL, create_engine, text
@@ -38,10 +38,9 @@ class Live(NamedTuple):
         return samples(self.port, TOKEN)
 
 
-@pytest.fixture(scope="module")
-def live(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """One worker for the tests of this file that leave it alive."""
-    folder = tmp_path_factory.mktemp("health")
+@contextmanager
+def living(broker: str, folder: Path) -> Iterator[Live]:
+    """A worker on a store of its own."""
     store = URL.create("sqlite", database=str(folder / "store.db")).render_as_string()
     settings = msgspec.structs.replace(
         fresh_settings(broker, store), keep_rate=1.0, label_patience="1 s", commit_every="1 s"
@@ -127,7 +126,17 @@ def counted(found: Samples) -> dict[tuple[str, str], float]:
     }
 
 
-def test_whatever_is_lost_late_sampled_or_missing_is_seen_within_ten_seconds(live: Live) -> None:
+def test_what_the_pages_of_a_worker_say(broker: str, tmp_path: Path) -> None:
+    """One after the other, because a worker takes seconds to start."""
+    with living(broker, tmp_path) as live:
+        what_is_lost_late_sampled_or_missing_is_seen_within_ten_seconds(live)
+        progress_tells_how_far_each_partition_has_come(live)
+        only_who_has_the_token_sees_metrics_and_progress(live)
+        a_second_worker_on_the_same_port_says_so_and_goes_on(live, tmp_path)
+
+
+def what_is_lost_late_sampled_or_missing_is_seen_within_ten_seconds(live: Live) -> None:
+    """Every counter of EXPECTED."""
     asyncio.run(send(live))
     produce(live.settings, "inference", [event("c", 30)])
     produce(live.settings, "labels", [label("a"), label("a"), label("nobody")])
@@ -145,10 +154,12 @@ def test_whatever_is_lost_late_sampled_or_missing_is_seen_within_ten_seconds(liv
     assert took <= PROMISED
 
 
-def test_progress_tells_how_far_each_partition_has_come(live: Live) -> None:
+def progress_tells_how_far_each_partition_has_come(live: Live) -> None:
+    """Offsets, times and windows, in `/progress` and as gauges."""
+
     def done() -> bool:
         found = {part["topic"]: part for part in page(live.port, TOKEN)["partitions"]}
-        return found["inference"]["lag"] == 0 and found["inference"]["committed"] > 0
+        return bool(found["inference"]["lag"] == 0 and found["inference"]["committed"] > 0)
 
     within(PROMISED, done)
     said = page(live.port, TOKEN)
@@ -172,7 +183,8 @@ def test_progress_tells_how_far_each_partition_has_come(live: Live) -> None:
     assert gauges["bestbefore_windows_closed_total", (("topic", "inference"),)] >= 1
 
 
-def test_only_who_has_the_token_sees_metrics_and_progress(live: Live) -> None:
+def only_who_has_the_token_sees_metrics_and_progress(live: Live) -> None:
+    """The others see only whether it lives and is ready."""
     for path in ("/metrics", "/progress"):
         assert get(live.port, path)[0] == 401
         assert get(live.port, path, "wrong")[0] == 401
@@ -182,7 +194,8 @@ def test_only_who_has_the_token_sees_metrics_and_progress(live: Live) -> None:
     assert TOKEN not in live.worker.log.read_text()
 
 
-def test_a_second_worker_on_the_same_port_says_so_and_goes_on(live: Live, tmp_path: Path) -> None:
+def a_second_worker_on_the_same_port_says_so_and_goes_on(live: Live, tmp_path: Path) -> None:
+    """It has no pages, and takes its share of the partitions."""
     environment, _ = workplace(live.settings, web_token=TOKEN)
     worker = Worker(tmp_path, "two", {**environment, "BESTBEFORE_WEB_PORT": str(live.port)})
     try:
@@ -215,7 +228,6 @@ def test_a_store_call_that_never_returns_ends_the_worker_with_the_reason(
     finally:
         worker.kill()
         engine.dispose()
-    assert "worker is wedged and ends itself: " in worker.log.read_text()
-    assert "labels[0]: " in worker.log.read_text()
-    assert "none was worked off for" in worker.log.read_text()
-    assert not seen or "labels[0]" in seen
+    told = worker.log.read_text().split("worker is wedged and ends itself: ")[1]
+    assert "the call add_labels of the store has not returned for" in told or "none was worked off for" in told
+    assert not seen or seen in told

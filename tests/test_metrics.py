@@ -5,7 +5,11 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from models.assembly import Assembly
+from models.evidence import Evidence
+from models.forecast import MEMORY
 from models.profile import WEIGHT
+from models.subject_state import State
 from streams.metrics import MAX_REASONS, OTHER, Metrics
 from streams.progress import Seen, Snapshot
 from streams.services import Services
@@ -92,3 +96,13 @@ def test_reasons_of_clients_are_few_and_plain() -> None:
     reasons = set(re.findall(r'bestbefore_client_dropped_events_total\{.*reason="([^"]*)"', made.text().decode()))
     assert len(reasons) == MAX_REASONS + 1
     assert OTHER in reasons
+
+
+def test_a_window_that_memory_has_let_go_is_too_late() -> None:
+    state = State(Assembly(10), ring=[Evidence(start * 10) for start in range(5, 5 + MEMORY)])
+    assert [start for start in (0, 40, 50, 60) if state.forgets(start)] == [0, 40]
+    state.ring.pop()
+    assert not state.forgets(0)  # there is room for it
+    state.life.born_us = 500
+    assert state.forgets(480)
+    assert not state.forgets(495)

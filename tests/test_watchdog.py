@@ -106,6 +106,15 @@ def test_offsets_that_are_due_and_not_committed_are_a_wedge() -> None:
     assert rig.later(AFTER) == ""
 
 
+def test_a_call_of_the_store_that_does_not_return_is_a_wedge() -> None:
+    """Also where all records were taken and none waits at the broker."""
+    rig = Rig()
+    with rig.progress.calling("add_labels"):
+        assert rig.later(AFTER - 1) == ""
+        assert "the call add_labels of the store has not returned for" in rig.later(3)
+    assert rig.later(AFTER) == ""
+
+
 def test_an_agent_that_stopped_silently_is_a_wedge() -> None:
     rig = Rig()
     rig.progress.absent("label")
