@@ -32,6 +32,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         self._registered, self._prefix = registered, prefix
         self._reasons: set[str] = set()
+        self._taken: dict[str, Counter] = {}  # found again for every single record
         count = self._counter
         self._records = count("records", "Records taken from a topic.", "topic")
         self._events = count("events", "Events taken in: inferences, sampled inputs, joined labels.", "topic", "model")
@@ -93,7 +94,10 @@ class Metrics:
 
     def record(self, topic: str, missing: int = 0) -> None:
         """A record was taken, and `missing` offsets before it do not exist."""
-        self._records.labels(self.topic(topic)).inc()
+        child = self._taken.get(topic)
+        if child is None:
+            child = self._taken[topic] = self._records.labels(self.topic(topic))
+        child.inc()
         if missing:
             self._missing.labels(self.topic(topic)).inc(missing)
 
