@@ -37,15 +37,20 @@ class Health:
         self._started = time.time()
         self._socket = _listening(runtime.settings.web_host, runtime.settings.web_port)
 
-    @property
-    def address(self) -> tuple[str, int] | None:
-        """Where the pages are; None where there are none."""
-        return None if self._socket is None else self._socket.getsockname()[:2]
-
     def start(self) -> None:
         """Begin to ask and to answer, until the process ends."""
-        threading.Thread(target=self._ask_store, name="store-probe", daemon=True).start()
-        threading.Thread(target=lambda: asyncio.run(self._serve()), name="health", daemon=True).start()
+        work: dict[str, Callable[[], None]] = {
+            "store-probe": self._ask_store, "health": lambda: asyncio.run(self._serve())
+        }  # fmt: skip
+        for name, body in work.items():
+            threading.Thread(target=self._kept, args=(name, body), name=name, daemon=True).start()
+
+    def _kept(self, name: str, body: Callable[[], None]) -> None:
+        """Without answers every wedge would be excused, so what asks for them may not end."""
+        try:
+            body()
+        except Exception as error:  # noqa: BLE001 -- a thread of its own: nobody else would see it
+            self._runtime.end(f"thread {name} failed", error)
 
     # -- asking ------------------------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from typing import Any
 import faust
 
 from streams.app import App
-from streams.runtime import Runtime
+from streams.runtime import EXIT_BROKEN, Runtime
 from streams.watchdog import EXIT_WEDGED
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,8 @@ class Deadline:
         )  # fmt: skip
         logging.shutdown()
         # Nothing is lost, so whoever asked gets what was asked for; a loop that stood before is a wedge all the same.
-        os._exit(EXIT_WEDGED if stood else 0)
+        # Where nobody asked the worker had broken down.
+        os._exit(EXIT_WEDGED if stood else 0 if self._asked.is_set() else EXIT_BROKEN)
 
     def _patience(self) -> str:
         """Give the worker its time; returns for whom it waits at the end of it."""
