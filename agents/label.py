@@ -70,8 +70,7 @@ class Label(Intake):
                 joined += [labelled(stamped, p, skew, age, asking=self._asks(p)) for p in matches]
                 if not matches and self._sampled(label.inference_id):
                     unmatched.append(stamped)
-            found_for = {label.inference_id for label in (s.event[0] for s in firsts)} & found.keys()
-            answered = sum(s.event[0].inference_id in found_for for s in firsts)
+            answered = sum(s.event[0].inference_id in found for s in firsts)
             self.runtime.metrics.labels(
                 joined=answered, unmatched=len(unmatched), repeated=len(waiting) - len(firsts),
                 unsampled=len(firsts) - answered - len(unmatched),
