@@ -17,8 +17,9 @@ from streams.heartbeats import HEARTBEAT
 from streams.settings import Settings
 from streams.watchdog import EXIT_WEDGED
 from tests.broker_rig import BASE, fresh_settings, produce
-from tests.fault_rig import HOUR_US, Worker
-from tests.fault_rig import text as time_text
+from tests.faults.crew import Worker
+from tests.faults.traffic import HOUR_US
+from tests.faults.traffic import text as time_text
 from tests.health_rig import Samples, get, page, samples, within, workplace
 
 PROMISED = 10.0  # seconds within which every loss is seen

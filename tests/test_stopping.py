@@ -13,7 +13,8 @@ from sqlalchemy import URL, make_url
 from infra.local.kafka import Broker
 from streams.settings import Settings
 from tests.broker_rig import BASE, fresh_settings, inference, produce
-from tests.fault_rig import HOUR_US, Worker
+from tests.faults.crew import Worker
+from tests.faults.traffic import HOUR_US
 from tests.health_rig import Relay, get, relayed, within, workplace
 
 PROMISED = 10.0  # seconds from the signal to the end
