@@ -7,6 +7,7 @@ committed together; an epoch per partition refuses the transaction of a worker t
 import asyncio
 import logging
 import time
+from collections import Counter
 from typing import Any
 
 from faust.types import TP
@@ -25,7 +26,7 @@ from models.subject_state import State, fresh
 from streams.delivery import Cursor
 from streams.errors import Fenced
 from streams.event_store import DAY_US, EventStore
-from streams.intake import place
+from streams.intake import place, reading
 from streams.lane import ProfileRecord, decode_profile_record
 from streams.runtime import Runtime
 from streams.store_rows import Claim, Event, WindowCounts, WindowEstimate
@@ -43,6 +44,7 @@ class Part:
     def __init__(self, tp: TP, generation: int, epoch: int, cursor: Cursor) -> None:
         self.tp, self.generation, self.epoch, self.cursor = tp, generation, epoch, cursor
         self.next_offset = cursor.wanted  # everything below is in the store
+        self.admitted = cursor.wanted - 1
         self.waiting: list[tuple[int, ProfileRecord]] = []
         self.states: dict[Subject, State] = {}
         self.blocked_since: dict[Subject, float] = {}
@@ -67,13 +69,14 @@ class Assess:
 
     async def run(self, stream: Any) -> None:
         """The body of the Faust agent; it does not raise."""
-        async for event in stream.noack().events():
-            try:
-                await self.take(event.message)
-            except (asyncio.CancelledError, GeneratorExit):
-                raise
-            except Exception as error:  # noqa: BLE001 -- a defect of ours; going on would lose the profile
-                self.runtime.end(f"agent assess failed at {place(event.message)}", error)
+        with reading(self.runtime, self.name):
+            async for event in stream.noack().events():
+                try:
+                    await self.take(event.message)
+                except (asyncio.CancelledError, GeneratorExit):
+                    raise
+                except Exception as error:  # noqa: BLE001 -- a defect of ours; going on would lose the profile
+                    self.runtime.end(f"agent assess failed at {place(event.message)}", error)
 
     async def take(self, message: Any) -> None:
         """Take in one profile; it is applied together with others."""
@@ -83,8 +86,9 @@ class Assess:
         # Also after a claim that was fenced: what it had taken in and not applied must come again.
         if part is None or not await part.cursor.admit(message.offset):
             return
-        self.runtime.processed[part.tp] = part.cursor.wanted
-        self.runtime.watchdog.progress()
+        self.runtime.progress.taken(part.tp, part.cursor.wanted, int(message.timestamp * 1e6))
+        self.runtime.metrics.record(part.tp.topic, missing=message.offset - part.admitted - 1)
+        part.admitted = message.offset
         part.waiting.append((message.offset, decode_profile_record(message.value)))
         if len(part.waiting) >= MAX_BATCH:
             await self.flush()
@@ -104,6 +108,7 @@ class Assess:
             part = Part(tp, generation, claim.epoch, Cursor(self.runtime.app.consumer, tp, start))
             self.parts[tp] = part
             self.runtime.frontiers[tp] = part.frontier
+            self.runtime.progress.opened(tp, start)
             await self.publisher.drain(tp.partition)
             return part
 
@@ -133,7 +138,7 @@ class Assess:
         for tp in tps & self.parts.keys():
             del self.parts[tp]
             self.runtime.frontiers.pop(tp, None)
-            self.runtime.processed.pop(tp, None)
+            self.runtime.progress.lost(tp)
 
     async def flush(self) -> None:
         """Apply what waits."""
@@ -178,6 +183,7 @@ class Assess:
             return
         next_offset = waiting[-1][0] + 1 if waiting else part.next_offset
         call = Application(self.runtime, part, [record for _, record in waiting], give_up or [], next_offset)
+        began = time.monotonic()
         try:
             await self.runtime.stored(call.apply)
         except Fenced as error:
@@ -187,6 +193,9 @@ class Assess:
             if self.runtime.holds(part.tp, part.generation):
                 await self.runtime.app.consumer.seek(part.tp, part.next_offset)
             return
+        self.runtime.metrics.assessed(call.assessed, time.monotonic() - began)
+        for model, n in call.too_late.items():
+            self.runtime.metrics.too_late(model, n)
         del part.waiting[: len(waiting)]
         part.next_offset = next_offset
         self._tell(part, call.refused)
@@ -216,6 +225,8 @@ class Application:
         self.heard: list[Note] = []  # what was told to us
         self.moved: set[Subject] = set()
         self.refused: set[Subject] = set()  # segments beyond `max_segments` of their version
+        self.assessed = 0  # windows
+        self.too_late: Counter[str] = Counter()  # late events of windows that are in no estimate, by model
 
     def apply(self) -> None:
         """One transaction. Raises StoreUnreachable and Fenced; then nothing has changed, here or there."""
@@ -233,6 +244,7 @@ class Application:
         group = runtime.settings.group
         store: EventStore = runtime.store
         self.states, self.notes, self.heard, self.moved, self.refused = {}, [], [], set(), set()
+        self.assessed, self.too_late = 0, Counter()
         with store.transaction() as tx:
             tx.advance(group, part.tp.topic, part.tp.partition, part.epoch, self._next_offset)
             self._load(tx)
@@ -336,6 +348,8 @@ class Application:
         subject = record.subject
         assembly = self.states[subject].assembly
         if profile is not None:
+            if self.states[subject].forgets(record.start) and record.version and not record.segment:
+                self.too_late[record.model] += profile.counts.get("late", 0)
             assembly.add(record.start, record.arrival, profile)
         assembly.heard(record.source, record.watermark, retired=record.retired, idle=record.idle)
         return self._assess(subject)
@@ -344,6 +358,7 @@ class Application:
         inspection = self._runtime.inspections.get((subject.model, subject.version))
         notes, conclusions = assess(self.states[subject], subject, self._reference(subject), inspection)
         self.notes += notes
+        self.assessed += len(conclusions)
         if conclusions:
             self.moved.add(subject)
         return [

@@ -121,7 +121,9 @@ class Embed(Intake):
         if not kept:
             return {}
         try:
+            began = time.monotonic()
             rows = await self._in_thread(recomputed, loaded.embedder, np.stack(tensors))
+            self.runtime.metrics.embedded(loaded.embedder.provider, len(rows), time.monotonic() - began)
         except (EmbedError, ValueError) as error:
             return await self._halved(file, kept, error)
         return {i: row for (i, _), row in zip(kept, rows, strict=True)}

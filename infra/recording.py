@@ -1,8 +1,8 @@
 """Recorded telemetry in files: inference events, sampled inputs, labels, lifecycle events, as JSON lines or Parquet.
 
 A row with `inference_id` and a tensor (`dtype`, `shape`, `data`) is a sampled input, one with `inference_id` alone a
-label, one with `kind` a lifecycle event, any other an inference event. Parquet columns are those of frames. The order
-in the files does not matter.
+label, one with `kind` a lifecycle event, one with `recorder` a client's heartbeat, any other an inference event.
+Parquet columns are those of frames. The order in the files does not matter.
 """
 
 import base64
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from models.lifecycle import TOLD
 from streams.errors import BadRecord, BestbeforeError
+from streams.heartbeats import Heartbeat, decode_heartbeat
 from streams.records import (
     InferenceEvent,
     InputSample,
@@ -51,6 +52,7 @@ class Recording:
     labels: list[LabelEvent] = field(default_factory=list)
     inputs: list[Sample] = field(default_factory=list)
     lifecycle: list[LifecycleEvent] = field(default_factory=list)
+    heartbeats: list[Heartbeat] = field(default_factory=list)
     rejected: list[str] = field(default_factory=list)
 
     def size(self) -> int:
@@ -122,6 +124,8 @@ def _take(fields: Any, place: str, recording: Recording, line: bytes | None = No
             event = decode_lifecycle(line or msgspec.json.encode(fields), ())
             if event.kind not in TOLD:  # what was concluded then is concluded again
                 recording.lifecycle.append(event)
+        elif isinstance(fields, dict) and "recorder" in fields and "id" not in fields:
+            recording.heartbeats.append(decode_heartbeat(line or msgspec.json.encode(fields)))
         elif not isinstance(fields, dict) or "inference_id" not in fields:
             recording.events.append(decode_inference(line or msgspec.json.encode(fields), ()))
         elif "data" in fields:

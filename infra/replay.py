@@ -44,6 +44,7 @@ from streams.descriptor_files import load_reference
 from streams.embedded import NOTHING, Recomputed, embedded_batch, recomputed
 from streams.errors import ModelError
 from streams.frames import decode_batch
+from streams.heartbeats import heartbeat_batch
 from streams.inspecting import inspection_of
 from streams.records import LabelEvent, time_us
 from streams.registry import Registry
@@ -160,6 +161,8 @@ def _steps(recording: Recording, window_us: int) -> Iterator[Step]:
         yield Step(time_us(label.time), LABELS, [label])
     for happened in sorted_by_time(recording.lifecycle):
         yield Step(time_us(happened.time), LIFECYCLE, happened)
+    for heartbeat in sorted_by_time(recording.heartbeats):
+        yield Step(time_us(heartbeat.time), "heartbeat", heartbeat)
     for sample in sorted_by_time(recording.inputs):
         yield Step(time_us(sample.meta.time), INPUTS, sample)
 
@@ -220,6 +223,8 @@ class Engine:
             self._frame(step.rows)
         elif step.kind == "event":
             self._event(step.rows[1])
+        elif step.kind == "heartbeat":
+            self._add(INFERENCE, heartbeat_batch(step.rows, self._offset, step.time))
         elif step.kind == LABELS:
             self._labels(step.rows)
         elif step.kind == LIFECYCLE:

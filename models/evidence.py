@@ -63,6 +63,8 @@ class Evidence(msgspec.Struct):
     beyond: int = 0  # events whose segment is not watched on its own, see `window_book.BEYOND`
     inputs: int = 0  # sampled inputs that the registered estimator of quality reads
     induced: InducedSums = InducedSums()
+    dropped: int = 0  # events that clients say they could not send
+    sampled_out: int = 0  # events that clients left out on purpose
 
     def add(self, profile: Profile, age: int = 0) -> None:
         """Add what a profile of this window says, which became known `age` windows later."""
@@ -93,6 +95,8 @@ class Evidence(msgspec.Struct):
             self.audit_confident_correct += int(confident[1])
             self.audit_confidence += int(confident[2])
             self.audit_confidence_squared += int(confident[3])
+        self.dropped += counts.get("dropped", 0)
+        self.sampled_out += counts.get("sampled_out", 0)
         self._add_induced(profile)
         self._add_cells(profile, age)
 

@@ -15,6 +15,7 @@ from models.change import Change, ChangeState
 from models.checks.observed import Memory
 from models.drift import DriftEstimator, DriftState
 from models.evidence import Evidence
+from models.forecast import MEMORY
 from models.forecast_history import History, again
 from models.lifecycle import Life
 from models.newma import Newma, NewmaState
@@ -131,6 +132,10 @@ class State:
     def concerns(self, start: int) -> bool:
         """Whether the window that starts there belongs to the present life of the version."""
         return self.life.born_us is None or start + self.assembly.length > self.life.born_us
+
+    def forgets(self, start: int) -> bool:
+        """Whether what comes of the window that starts there enters no estimate any more."""
+        return not self.concerns(start) or (len(self.ring) >= MEMORY and start < self.ring[0].start)
 
 
 def fresh(reference: Reference, sources: Iterable[str] = (), history: History | None = None) -> State:

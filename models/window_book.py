@@ -19,11 +19,11 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from models.columns import Embedded, Inferences, Ints, Outcomes, Served, Subject
+from models.columns import Embedded, Inferences, Ints, Losses, Outcomes, Served, Subject
 from models.profile import Profile
 from models.reference import Reference
 
-Rows = Inferences | Embedded | Outcomes | Served
+Rows = Inferences | Embedded | Outcomes | Served | Losses
 Group = tuple[Subject, Rows, Ints | slice]
 Hold = tuple[int, tuple[int, int]]  # an offset that is still needed, and the clock in force before it
 NEVER = -(1 << 62)  # before every time
@@ -97,6 +97,7 @@ class WindowBook:
     `reference_of` gives the reference of a subject's model version: window, lateness and grids.
     `skew_us` and `age_us` bound credible times around the broker's stamp; others are capped and counted. Of a version
     and window `most_segments` segments are kept, those of the lowest ranks: the same ones in whatever order they come.
+    What rows add to the counts named in `told` is added up in `tally`, by model, for whoever takes it out.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class WindowBook:
         skew_us: int = 300_000_000,
         age_us: int = 400 * 86_400_000_000,
         most_segments: int = MOST_SEGMENTS,
+        told: tuple[str, ...] = (),
     ) -> None:
         self._reference_of = reference_of
         self._skew, self._age, self._most = skew_us, age_us, most_segments
@@ -118,6 +120,8 @@ class WindowBook:
         self.clock = Clock(clock.newest, clock.cut, [])
         self._ahead = sorted(clock.cuts, key=lambda c: c.offset)  # cuts made before a crash, to be made again
         self.newest_offset = -1
+        self._counted = told
+        self.tally: Counter[tuple[str, str]] = Counter()
 
     # -- rows in -----------------------------------------------------------------------------------------
 
@@ -190,10 +194,16 @@ class WindowBook:
                 self._windows[key] = window
             elif rows.offset[first] < window.offset:  # an earlier group of the same batch began later
                 window.offset, window.clock = int(rows.offset[first]), (int(before[first]), int(cut[first]))
+            counts = window.profile.counts
+            before_it = [counts.get(name, 0) for name in self._counted]
             window.profile.add(part, reference)
-            if landed != start and not isinstance(rows, Outcomes):
+            if landed != start and not isinstance(rows, Outcomes | Losses):
                 window.profile.count("late", len(part))
             self._seen[subject] = max(self._seen.get(subject, NEVER), key.closes)
+            if subject.version and not subject.segment:  # others have the same rows once more
+                for name, n in zip(self._counted, before_it, strict=True):
+                    if counts.get(name, 0) != n:
+                        self.tally[subject.model, name] += counts[name] - n
 
     def _admit(self, key: Key, rows: Rows) -> bool:
         """Whether this segment is one of those kept of its window; the one it takes the place of is forgotten.

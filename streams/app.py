@@ -1,13 +1,14 @@
 """The Faust application, with everything switched off that was measured to lose or leak records."""
 
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import faust
 
 from streams.connection import faust_credentials
-from streams.delivery import Buffer, Frontiers, FrontierTransport
+from streams.delivery import Buffer, Frontiers, FrontierTransport, unnoticed
 from streams.security import brokers
 from streams.settings import Settings
 
@@ -18,6 +19,7 @@ class App(faust.App):
     """A Faust app that knows the frontier of every partition it holds."""
 
     frontiers: Frontiers
+    on_commit: Callable[[bool], None]  # called with whether the broker took a commit
 
     def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> Buffer:  # noqa: N802 -- Faust's name
         """The buffer between the consumer and an agent."""
@@ -59,6 +61,6 @@ def create_app(settings: Settings, **given: Any) -> App:
         datadir=str(Path(tempfile.gettempdir()) / f"bestbefore-{settings.group}"),
         **given,
     )
-    app.frontiers = {}
+    app.frontiers, app.on_commit = {}, unnoticed
     app.transport = FrontierTransport(app.conf.broker_consumer, app)
     return app

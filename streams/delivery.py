@@ -47,6 +47,10 @@ def decode_clock(metadata: str) -> Clock:
     return msgspec.json.decode(metadata, type=Clock) if metadata else Clock()
 
 
+def unnoticed(done: bool) -> None:
+    """What becomes of commits, where nobody asks."""
+
+
 class Cursor:
     """The next record wanted of a partition: an agent takes every record of the log once and in order.
 
@@ -171,6 +175,7 @@ class FrontierConsumer(Consumer):
         super().__init__(*args, **kwargs)
         self.frontiers: Frontiers = getattr(self.app, "frontiers", {})
         self.written: dict[TP, Frontier] = {}
+        self.pending: dict[TP, float] = {}  # since when a commit of the partition is due, on the monotonic clock
         self._writing = asyncio.Lock()  # an older frontier must not land after a newer one
         self._read_offset = Unfiltered()
 
@@ -187,6 +192,9 @@ class FrontierConsumer(Consumer):
                 where = frontier() if tp in assigned else None
                 if where is not None and where != self.written.get(tp):
                     moved[tp] = where
+                    self.pending.setdefault(tp, time.monotonic())
+                else:
+                    self.pending.pop(tp, None)
             return await self._write(moved, self.app.consumer_generation_id)
 
     async def write(self, frontiers: Mapping[TP, Frontier], generation: int) -> bool:
@@ -197,11 +205,16 @@ class FrontierConsumer(Consumer):
     async def _write(self, frontiers: Mapping[TP, Frontier], generation: int) -> bool:
         if not frontiers:
             return False
-        if not await self._frontier_thread.commit_frontier(
+        done = await self._frontier_thread.commit_frontier(
             {tp: (o, encode_clock(c)) for tp, (o, c) in frontiers.items()}, generation
-        ):
+        )
+        tell: Callable[[bool], None] = getattr(self.app, "on_commit", unnoticed)
+        tell(done)
+        if not done:
             return False
         self.written.update(frontiers)
+        for tp in frontiers:
+            self.pending.pop(tp, None)
         offsets = {tp: offset for tp, (offset, _) in frontiers.items()}
         self._committed_offset.update(offsets)
         self.app.monitor.on_tp_commit(offsets)
@@ -214,6 +227,16 @@ class FrontierConsumer(Consumer):
     async def _seek(self, partition: TP, offset: int) -> None:
         await self._frontier_thread.seek_to(partition, offset)
 
+    def reached(self, tp: TP) -> int | None:
+        """The offset committed by this worker; None while it has committed none."""
+        where = self.written.get(tp)
+        return None if where is None else where[0]
+
+    def knock(self, answer: Callable[[], None]) -> None:
+        """Have the consumer's thread call `answer`, if it turns."""
+        if not self._frontier_thread.should_stop:
+            self._frontier_thread.thread_loop.call_soon_threadsafe(answer)
+
     def highwater(self, tp: TP) -> int:
         """The end of a partition as the broker last told it; 0 while it is not known, or the partition not ours."""
         return self._frontier_thread.known_end(tp)
@@ -224,6 +247,7 @@ class FrontierConsumer(Consumer):
         self._buffered_partitions.difference_update(revoked)
         for tp in revoked:
             self.written.pop(tp, None)
+            self.pending.pop(tp, None)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's detector compares clocks of two kinds and cries wolf; streams/watchdog.py stands in for it."""

@@ -7,6 +7,8 @@ offsets, dead letters, idle partitions and rebalances is here, once.
 import asyncio
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from faust.types import TP
@@ -47,18 +49,19 @@ class Intake:
 
     async def run(self, stream: Any) -> None:
         """The body of the Faust agent. It does not raise: Faust would skip the record and go on."""
-        async for event in stream.noack().events():
-            try:
-                await self.take(event.message)
-            except (asyncio.CancelledError, GeneratorExit):
-                raise
-            except Exception as error:  # noqa: BLE001 -- anything here is a defect of ours, not of the record
-                self.runtime.end(f"agent {self.name} failed at {place(event.message)}", error)
+        with reading(self.runtime, self.name):
+            async for event in stream.noack().events():
+                try:
+                    await self.take(event.message)
+                except (asyncio.CancelledError, GeneratorExit):
+                    raise
+                except Exception as error:  # noqa: BLE001 -- anything here is a defect of ours, not of the record
+                    self.runtime.end(f"agent {self.name} failed at {place(event.message)}", error)
 
     async def take(self, message: Any) -> None:
         """Deal with one record."""
         lane = await self.lane_of(message)
-        if lane is None or not await lane.admit(message.offset):
+        if lane is None or not await lane.admit(message.offset, int(message.timestamp * 1e6)):
             return
         limit = self.runtime.settings.max_record_bytes
         try:
@@ -103,7 +106,7 @@ class Intake:
             lane = Lane(self.runtime, tp, generation, start, clock)
             self.lanes[tp] = lane
             self.runtime.frontiers[tp] = lane.frontier
-            self.runtime.processed[tp] = start
+            self.runtime.progress.opened(tp, start, lane.book)
             log.info("%s[%s]: reading from offset %s", tp.topic, tp.partition, start)
             return lane
 
@@ -122,7 +125,7 @@ class Intake:
         for tp in tps & self.lanes.keys():
             del self.lanes[tp]
             self.runtime.frontiers.pop(tp, None)
-            self.runtime.processed.pop(tp, None)
+            self.runtime.progress.lost(tp)
 
     async def tick(self) -> None:
         """Once a second or so: flush, settle, and close idle partitions."""
@@ -133,6 +136,16 @@ class Intake:
             lane.expect(self.runtime.registry)
             await lane.settle()
             await lane.rest(idle_after, time.time_ns() // 1000)
+
+
+@contextmanager
+def reading(runtime: Runtime, agent: str) -> Iterator[None]:
+    """While the block lasts the agent reads; a loop that ends although the worker goes on is a wedge."""
+    runtime.progress.reading(agent)
+    try:
+        yield
+    finally:
+        runtime.progress.absent(agent)
 
 
 def place(message: Any) -> str:

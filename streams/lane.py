@@ -22,6 +22,7 @@ from streams.asking import asked_with, request_of
 from streams.batches import Stamped
 from streams.delivery import Cursor, Frontier
 from streams.errors import TooNew
+from streams.metrics import TOLD
 from streams.registry import Registry
 from streams.runtime import Runtime
 from streams.store_rows import Prediction, PredictionColumns
@@ -120,11 +121,13 @@ class Lane:
             skew_us=settings.us("clock_skew"),
             age_us=settings.us("oldest_event"),
             most_segments=settings.max_segments,
+            told=TOLD,
         )
         self.book.newest_offset = start - 1
         self.queue: list[Stamped] = []  # decoded, not yet in the book
         self._taken: list[int] = []  # first offsets of those that left the queue and are not in the book yet
         self._passed = start - 1  # newest record that added nothing
+        self._admitted = start - 1
         self.adding = asyncio.Lock()  # held while the book changes, and while a cut is written
         self.joining = (
             asyncio.Lock()
@@ -143,12 +146,13 @@ class Lane:
 
     # -- records -----------------------------------------------------------------------------------------
 
-    async def admit(self, offset: int) -> bool:
-        """Whether this record is the next one."""
+    async def admit(self, offset: int, received_us: int | None = None) -> bool:
+        """Whether this record, which the broker received at that time, is the next one."""
         if not await self.cursor.admit(offset):
             return False
-        self.runtime.processed[self.tp] = self.cursor.wanted
-        self.runtime.watchdog.progress()
+        self.runtime.progress.taken(self.tp, self.cursor.wanted, received_us)
+        self.runtime.metrics.record(self.tp.topic, missing=offset - self._admitted - 1)
+        self._admitted = offset
         self.last_record = time.monotonic()
         self._idle_told = False
         return True
@@ -195,6 +199,8 @@ class Lane:
             self.book.add(batch)
             self._taken = [first for first in self._taken if first > batch.last]
             self.passed(self._passed)
+            tally, self.book.tally = self.book.tally, Counter()
+        self.runtime.metrics.rows(self.tp.topic, tally)
         if len(self._kept) > MAX_KEPT:
             await self.settle()
         elif self.book.due() and (self._soon is None or self._soon.done()):
@@ -208,16 +214,18 @@ class Lane:
             self.runtime.end("publishing profiles failed", error)
 
     def _keep(self, kept: list[Prediction], hold: Hold) -> None:
-        limit = self.runtime.settings.keep_per_window
+        limit, over = self.runtime.settings.keep_per_window, 0
         for row in kept:
             window = self.runtime.registry.get(row.model, row.version).window_us
             key = (row.model, row.version, row.time_us // window)
             if self._kept_count[key] >= limit and asked_with(row) is None:
+                over += 1
                 continue  # what labels are asked for is kept beyond the limit: the budget bounds it
             self._kept_count[key] += 1
             if not self._kept:
                 self._kept_hold = hold
             self._kept.append(row)
+        self.runtime.metrics.kept(len(kept) - over, over)
         if len(self._kept_count) > 10_000:
             self._kept_count.clear()
 
@@ -270,6 +278,8 @@ class Lane:
         for item in self.book.close():
             record = profile_record(source, item)
             await self.runtime.send(PROFILES, subject_key(*item.key.subject[:2]), msgspec.msgpack.encode(record))
+            if item.profile is not None:
+                self.runtime.metrics.closed(self.tp.topic, 1)
 
     def frontier(self) -> Frontier | None:
         """Offset and clock to commit."""

@@ -18,7 +18,10 @@ from models.inspection import Inspection
 from streams.delivery import Frontiers
 from streams.errors import BadRecord, BestbeforeError, StoreUnreachable, TooNew
 from streams.event_store import EventStore
+from streams.metrics import Metrics
+from streams.progress import Progress
 from streams.registry import Registry
+from streams.services import Services
 from streams.settings import Settings
 from streams.topics import DEAD_LETTERS
 from streams.watchdog import Watchdog
@@ -49,20 +52,26 @@ class Runtime:
         )
         self.inspections: dict[tuple[str, str], Inspection] = {}  # newest of each registered model version's file
         self.frontiers: Frontiers = app.frontiers
-        self.processed: dict[TP, int] = {}  # next offset wanted, for the watchdog
+        self.services = Services()
+        self.progress = Progress(self._end_of, self._due)
+        self.processed: dict[TP, int] = self.progress.wanted
+        self.metrics = Metrics(self.registry.describes, settings.topic_prefix)
+        app.on_commit = lambda done: self.metrics.commit(done=done)
+        self.assigned = False  # whether the group has given this worker its share, be it none
+        self.outbox = 0  # records in the outbox of the store, when last asked
+        self.metrics.watch(lambda: self.progress.snapshot, self.services, lambda: self.outbox)
         self.lifecycle_read: Callable[[], bool] = lambda: True  # whether what lay on that topic at the start is read
         self.catch_up = CATCH_UP
         self._waits_until: float | None = None
-        self.watchdog = Watchdog(settings.seconds("watchdog_after"), self.backlog)
+        self.watchdog = Watchdog(settings.seconds("watchdog_after"), self.progress.signs, self.services.waiting)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
 
-    def backlog(self) -> int:
-        """Records that wait at the broker, as far as is known."""
-        consumer = self.app.consumer
-        waiting = 0
-        for tp, wanted in list(self.processed.items()):
-            waiting += max(consumer.highwater(tp) - wanted, 0)
-        return waiting
+    def _due(self, tp: TP) -> float | None:
+        since: float | None = self.app.consumer.pending.get(tp)
+        return since
+
+    def _end_of(self, tp: TP) -> int:
+        return int(self.app.consumer.highwater(tp))
 
     def holds(self, tp: TP, generation: int) -> bool:
         """Whether the partition is assigned to this worker, and no rebalance was since `generation`."""
@@ -73,7 +82,11 @@ class Runtime:
         loop = asyncio.get_running_loop()
 
         async def ask() -> T:
-            return await loop.run_in_executor(self._thread, partial(call, *args, **kwargs))
+            began = time.monotonic()
+            with self.progress.calling(call.__name__):
+                answer = await loop.run_in_executor(self._thread, partial(call, *args, **kwargs))
+            self.metrics.stored(call.__name__, time.monotonic() - began)
+            return answer
 
         return await self._until(ask, (StoreUnreachable,), "store", "waiting for the event store: %s")
 
@@ -107,27 +120,29 @@ class Runtime:
     async def _until(
         self, ask: Callable[[], Awaitable[T]], errors: tuple[type[Exception], ...], whom: str, told: str
     ) -> T:
-        """What `ask` returns; asked again, ever more slowly, after `errors`. The watchdog is told who is waited for."""
-        pause = 0.2
-        while True:
-            try:
-                answer = await ask()
-            except errors as error:
-                if isinstance(error.__cause__ or error, MessageSizeTooLargeError):
-                    raise
-                log.warning(told, error)
-                self.watchdog.waiting = whom
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, 5.0)
-            else:
-                self.watchdog.waiting = ""
-                return answer
+        """What `ask` returns; asked again, ever more slowly, after `errors`. Meanwhile the service is waited for."""
+        pause, began, service = 0.2, None, self.services[whom]
+        try:
+            while True:
+                try:
+                    return await ask()
+                except errors as error:
+                    if isinstance(error.__cause__ or error, MessageSizeTooLargeError):
+                        raise
+                    log.warning(told, error)
+                    began = service.wait() if began is None else began
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, 5.0)
+        finally:
+            if began is not None:
+                service.done(began)
 
     async def bury(self, message: Any, error: Exception, agent: str) -> None:
         """Put a record that cannot be used into the dead letters: bytes, key and headers as they came, and why."""
         value = message.value
         stage = error.stage if isinstance(error, BadRecord) else "unexpected"
         headers: Headers = [*(message.headers or ()), *_reason(message, error, agent, stage)]
+        self.metrics.dead_letter(message.topic, stage)
         log.warning("dead letter from %s[%s]@%s: %s", message.topic, message.partition, message.offset, told(error))
         try:
             await self.send(DEAD_LETTERS, message.key, value, headers)

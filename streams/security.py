@@ -41,6 +41,7 @@ def check(settings: "Settings") -> None:
         split_address(address)
     _check_sasl(settings)
     _check_tls(settings)
+    _check_web(settings)
     if settings.broker_security == "SASL_PLAINTEXT" and not settings.broker_allow_unencrypted:
         away = [address for address in brokers(settings) if not is_loopback(split_address(address)[0])]
         if away:
@@ -48,6 +49,16 @@ def check(settings: "Settings") -> None:
                 f"broker_security: SASL_PLAINTEXT would send the password to {away[0]} over an unencrypted connection; "
                 "use SASL_SSL, or set broker_allow_unencrypted = true where the network is trusted"
             )
+
+
+def _check_web(settings: "Settings") -> None:
+    if not 0 <= settings.web_port <= 65535:
+        raise ValueError(f"web_port: must lie in 0 to 65535 (0: no pages), is {settings.web_port}")
+    if settings.web_port and not settings.web_token and not is_loopback(settings.web_host):
+        raise ValueError(
+            f"web_host: {settings.web_host!r} is seen by other machines, so web_token must be set; "
+            "or set web_host to 127.0.0.1, or web_port to 0"
+        )
 
 
 def _check_sasl(settings: "Settings") -> None:

@@ -25,7 +25,7 @@ def fresh_settings(broker: str, store_url: str) -> Settings:
     name = uuid.uuid4().hex[:8]
     made = Settings(
         broker=broker, store=store_url, group=f"delivery-{name}", topic_prefix=f"delivery-{name}.", partitions=1,
-        session_timeout="6 s", idle_after="1 hour", commit_every="1 hour", watchdog_after="1 hour",
+        session_timeout="6 s", idle_after="1 hour", commit_every="1 hour", watchdog_after="1 hour", web_port=0,
     )  # fmt: skip
     upgrade(store_url)
     create_topics(made)

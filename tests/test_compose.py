@@ -15,6 +15,7 @@ from infra.cli import main
 from infra.local import postgres
 from infra.local.jars import KAFKA
 from streams import settings
+from streams.settings import Settings
 from streams.store_engine import parse_url
 
 ROOT = Path(__file__).parent.parent
@@ -126,6 +127,16 @@ def test_services_wait_for_what_they_need() -> None:
         for other, condition in SERVICES[name]["depends_on"].items():
             assert condition["condition"] != "service_healthy" or "healthcheck" in SERVICES[other]
     assert "container_name" not in SERVICES["worker"], "it could not be scaled"
+
+
+def test_a_worker_is_asked_whether_it_lives() -> None:
+    """On the port that the settings have by default, with what the image has: Python, and no curl."""
+    service = SERVICES["worker"]
+    assert not any(name.startswith("BESTBEFORE_WEB") for name in service["environment"])
+    kind, program, _, code = service["healthcheck"]["test"]
+    assert (kind, program) == ("CMD", "python")
+    assert f"http://{Settings().web_host}:{Settings().web_port}/live" in code
+    compile(code, "healthcheck", "exec")
 
 
 def test_the_image_holds_every_package() -> None:

@@ -117,12 +117,13 @@ def test_every_topic_has_its_row() -> None:
 
 def test_every_event_field_is_named() -> None:
     """The fields of inference and label events stand in the page of topics."""
+    from streams.heartbeats import Heartbeat  # noqa: PLC0415
     from streams.records import InferenceEvent, InputSample, LabelEvent, LifecycleEvent, Output  # noqa: PLC0415
 
     page = (DOCS / "reference" / "topics.md").read_text("utf-8")
     fields = {
         name
-        for kind in (InferenceEvent, LabelEvent, LifecycleEvent, InputSample, Output)
+        for kind in (InferenceEvent, LabelEvent, LifecycleEvent, InputSample, Output, Heartbeat)
         for name in kind.__struct_fields__
     }
     assert sorted(name for name in fields if f"`{name}`" not in page) == []
