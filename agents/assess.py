@@ -9,7 +9,6 @@ import logging
 import time
 from typing import Any
 
-import msgspec
 from faust.types import TP
 
 from agents.publish import Publisher, outbox
@@ -22,10 +21,11 @@ from models.profile import WEIGHT, Profile
 from models.reference import Reference
 from models.subject_state import State, fresh
 from streams.delivery import Cursor
-from streams.errors import Fenced
+from streams.errors import BadRecord, Fenced
 from streams.event_store import EventStore
 from streams.intake import place
 from streams.lane import ProfileRecord
+from streams.profile_reading import decode_profile
 from streams.runtime import Runtime
 from streams.store_rows import Claim, Event, WindowCounts, WindowEstimate
 from streams.store_rows import State as StoredState
@@ -35,7 +35,6 @@ from streams.topics import INFERENCE, INPUTS, LABELS, PROFILES
 log = logging.getLogger(__name__)
 STATE_FORMAT = 1
 MAX_BATCH = 256
-_decoder = msgspec.msgpack.Decoder(ProfileRecord)
 
 
 class Part:
@@ -44,9 +43,10 @@ class Part:
     def __init__(self, tp: TP, generation: int, epoch: int, cursor: Cursor) -> None:
         self.tp, self.generation, self.epoch, self.cursor = tp, generation, epoch, cursor
         self.next_offset = cursor.wanted  # everything below is in the store
-        self.waiting: list[tuple[int, ProfileRecord]] = []
+        self.waiting: list[tuple[int, ProfileRecord | None]] = []  # None: a dead letter, or nothing at all
         self.states: dict[Subject, State] = {}
         self.blocked_since: dict[Subject, float] = {}
+        self.heard_last = time.monotonic()  # when any profile came
         self.heard_at: dict[Subject, float] = {}  # when a source last said something, on the monotonic clock
 
     def frontier(self) -> tuple[int, None]:
@@ -64,6 +64,7 @@ class Assess:
         self.parts: dict[TP, Part] = {}
         self.publisher = Publisher(runtime)
         self._lock = asyncio.Lock()
+        self._taking = False  # a profile that was admitted is on its way
 
     async def run(self, stream: Any) -> None:
         """The body of the Faust agent; it does not raise."""
@@ -85,9 +86,32 @@ class Assess:
             return
         self.runtime.processed[part.tp] = part.cursor.wanted
         self.runtime.watchdog.progress()
-        part.waiting.append((message.offset, _decoder.decode(message.value)))
+        part.heard_last = time.monotonic()
+        self._taking = True
+        try:
+            part.waiting.append((message.offset, await self._read(message)))
+        finally:
+            self._taking = False
         if len(part.waiting) >= MAX_BATCH:
             await self.flush()
+
+    async def _read(self, message: Any) -> ProfileRecord | None:
+        """The profile; None when it cannot be read and lies in the dead letters now."""
+        try:
+            return decode_profile(message.value)
+        except BadRecord as error:
+            await self.runtime.bury(message, error, self.name)
+            return None
+
+    async def _look_ahead(self) -> None:
+        """See what lies behind the last profile of each partition: holes, and what was lost or deleted."""
+        for part in list(self.parts.values()):
+            if self._taking:
+                return
+            if part.cursor.reach():
+                part.waiting.append((part.cursor.wanted - 1, None))
+                self.runtime.processed[part.tp] = part.cursor.wanted
+            await part.cursor.probe(time.monotonic() - part.heard_last)
 
     async def _part(self, tp: TP, generation: int) -> Part | None:
         async with self._lock:
@@ -144,6 +168,7 @@ class Assess:
     async def tick(self) -> None:
         """Give up on sources that have kept a window waiting for longer than the grace; notice who fell silent."""
         await self._take_over()
+        await self._look_ahead()
         await self.flush()
         grace, now = self.runtime.settings.seconds("assess_grace"), time.monotonic()
         async with self._lock:
@@ -173,11 +198,11 @@ class Assess:
         return True
 
     async def _apply(self, part: Part, give_up: list[Subject] | None = None) -> None:
-        waiting = part.waiting
+        waiting = list(part.waiting)  # more may come meanwhile
         if not waiting and not give_up:
             return
         next_offset = waiting[-1][0] + 1 if waiting else part.next_offset
-        call = Application(self.runtime, part, [record for _, record in waiting], give_up or [], next_offset)
+        call = Application(self.runtime, part, [r for _, r in waiting if r is not None], give_up or [], next_offset)
         try:
             await self.runtime.stored(call.apply)
         except Fenced as error:

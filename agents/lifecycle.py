@@ -70,6 +70,7 @@ class Lifecycle(Intake):
     async def tick(self) -> None:
         """Once a second or so. No window waits for this topic, so nothing is said of how far it has come."""
         await self._open_assigned()
+        await self.look_ahead()
         consumer = self.runtime.app.consumer
         for tp, lane in list(self.lanes.items()):
             if tp not in self._ends:

@@ -113,6 +113,7 @@ class Lane:
         self._frontier: Frontier = (start, clock)
         self._idle_told = False
         self._expected: set[Subject] = set()
+        self.awaited: int | None = None  # offset of the next record, when all before it were read
         self.opened = self.last_record = time.monotonic()
 
     # -- records -----------------------------------------------------------------------------------------
@@ -126,6 +127,19 @@ class Lane:
         self.last_record = time.monotonic()
         self._idle_told = False
         return True
+
+    def reach(self) -> None:
+        """Pass over a hole behind the last record, so that an end that is one is reached; see `Cursor.reach`."""
+        if self.cursor.reach():
+            self.runtime.processed[self.tp] = self.cursor.wanted
+            self.passed(self.cursor.wanted - 1)
+
+    async def probe(self) -> None:
+        """Ask for what should have come; note where the next record is due, if nothing waits."""
+        at_end = self.runtime.app.consumer.highwater(self.tp) == self.cursor.wanted
+        self.awaited = self.cursor.wanted if at_end else None
+        if not at_end:
+            await self.cursor.probe(time.monotonic() - self.last_record)
 
     def expect(self, registry: Registry) -> None:
         """Report on every registered model version: a window waits for all partitions that may have rows of it."""

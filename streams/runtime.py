@@ -5,7 +5,7 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -15,6 +15,7 @@ from faust.exceptions import ProducerSendError
 from faust.types import TP
 
 from models.inspection import Inspection
+from streams.clock import BrokerClock
 from streams.delivery import Frontiers
 from streams.errors import BadRecord, StoreUnreachable
 from streams.event_store import EventStore
@@ -29,7 +30,8 @@ T = TypeVar("T")
 EXIT_BROKEN = 71
 CATCH_UP = 10.0  # seconds for which windows of a worker that starts wait for lifecycle events that lie at the broker
 MAX_TRACE = 4096
-Headers = list[tuple[str, bytes]]
+MAX_HEAD, MAX_NAME, MAX_HEADERS = 4096, 200, 20  # of a record that is too large to be kept: bytes of a part, headers
+Headers = list[tuple[str, bytes | None]]
 
 
 class Runtime:
@@ -40,8 +42,9 @@ class Runtime:
     is skipped.
     """
 
-    def __init__(self, settings: Settings, app: Any, store: EventStore) -> None:
+    def __init__(self, settings: Settings, app: Any, store: EventStore, clock: BrokerClock | None = None) -> None:
         self.settings, self.app, self.store = settings, app, store
+        self.clock = clock or BrokerClock()
         self.registry = Registry(window_us=settings.us("default_window"), lateness_us=settings.us("default_lateness"))
         self.inspections: dict[tuple[str, str], Inspection] = {}  # newest of each registered model version's file
         self.frontiers: Frontiers = app.frontiers
@@ -121,16 +124,17 @@ class Runtime:
 
     async def bury(self, message: Any, error: Exception, agent: str) -> None:
         """Put a record that cannot be used into the dead letters: bytes, key and headers as they came, and why."""
-        value = message.value
         stage = error.stage if isinstance(error, BadRecord) else "unexpected"
-        headers: Headers = [*(message.headers or ()), *_reason(message, error, agent, stage)]
+        reason = _reason(message, error, agent, stage)
         log.warning("dead letter from %s[%s]@%s: %s", message.topic, message.partition, message.offset, error)
         try:
-            await self.send(DEAD_LETTERS, message.key, value, headers)
+            await self.send(DEAD_LETTERS, message.key, message.value, [*(message.headers or ()), *reason])
         except (MessageSizeTooLargeError, ProducerSendError):
-            size = str(len(value or b"")).encode()
-            head = (value or b"")[:4096]
-            await self.send(DEAD_LETTERS, message.key, head, [*headers, ("bestbefore.truncated.from", size)])
+            # The worker may read records that are larger than those it may send; any part may be what is large.
+            key = message.key and message.key[:MAX_HEAD]
+            size = str(len(message.value or b"")).encode()
+            headers = [*_shortened(message.headers or ()), *reason, ("bestbefore.truncated.from", size)]
+            await self.send(DEAD_LETTERS, key, (message.value or b"")[:MAX_HEAD], headers)
 
     def end(self, reason: str, error: BaseException | None = None) -> None:
         """End the worker: it cannot go on without losing something. What it read is read again by the next."""
@@ -142,6 +146,11 @@ class Runtime:
         log.critical("worker ends: %s", reason, exc_info=error)
         logging.shutdown()
         os._exit(EXIT_BROKEN)
+
+
+def _shortened(headers: Iterable[tuple[str, bytes | None]]) -> Headers:
+    """As many headers as are worth a look, each with as much of it."""
+    return [(name[:MAX_NAME], value and value[:MAX_HEAD]) for name, value in list(headers)[:MAX_HEADERS]]
 
 
 def _reason(message: Any, error: Exception, agent: str, stage: str) -> Headers:
