@@ -78,6 +78,8 @@ class Lifecycle(Intake):
                 if self.lanes.get(tp) is not lane:
                     continue  # it was taken away while the broker was asked
                 self._ends |= ends
+        # Only then: settling waits until all of them are known, and read.
+        for lane in list(self.lanes.values()):
             await lane.settle()
 
     def revoked(self, tps: set[TP]) -> None:

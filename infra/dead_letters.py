@@ -28,7 +28,7 @@ class DeadLetter(msgspec.Struct):
     truncated: bool
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, bytes | None]]
 
 
 def read(settings: Settings, limit: int | None) -> list[DeadLetter]:
@@ -91,7 +91,9 @@ def resend(settings: Settings, letters: Sequence[DeadLetter]) -> int:
         bootstrap_servers=settings.broker.split(","), max_request_size=settings.max_record_bytes + (1 << 20)
     )
     try:
-        sent = [producer.send(x.topic, key=x.key, value=x.value, headers=x.headers) for x in whole]
+        # The client does not send null as a header's value; nobody here tells it from an empty one.
+        given = [(x, [(name, value or b"") for name, value in x.headers]) for x in whole]
+        sent = [producer.send(x.topic, key=x.key, value=x.value, headers=headers) for x, headers in given]
         for future in sent:
             future.get(timeout=60)
     except KafkaError as error:

@@ -126,9 +126,11 @@ class Runtime:
         """Put a record that cannot be used into the dead letters: bytes, key and headers as they came, and why."""
         stage = error.stage if isinstance(error, BadRecord) else "unexpected"
         reason = _reason(message, error, agent, stage)
+        # A client sends no record that has neither key nor value, though the protocol has them.
+        value = b"" if message.key is None and message.value is None else message.value
         log.warning("dead letter from %s[%s]@%s: %s", message.topic, message.partition, message.offset, error)
         try:
-            await self.send(DEAD_LETTERS, message.key, message.value, [*(message.headers or ()), *reason])
+            await self.send(DEAD_LETTERS, message.key, value, [*(message.headers or ()), *reason])
         except (MessageSizeTooLargeError, ProducerSendError):
             # The worker may read records that are larger than those it may send; any part may be what is large.
             key = message.key and message.key[:MAX_HEAD]

@@ -22,8 +22,8 @@ from streams.event_store import EventStore
 from streams.runtime import Runtime
 from streams.settings import Settings
 from tests.broker_rig import BASE, fresh_settings, inference, produce, started, until
-from tests.fault_rig import HOUR_US, text
 from tests.faults.bad_records import behind
+from tests.faults.traffic import HOUR_US, text
 
 TOPICS = ("inference", "labels", "lifecycle")
 
@@ -108,7 +108,7 @@ def test_records_behind_an_open_transaction_come_when_it_ends(settings: Settings
         try:
             async with started(app):
                 await until(lambda: sum(w.n for w in store.windows("m", "1")) == 1)
-                assert not runtime.backlog()
+                await until(lambda: not runtime.backlog())
                 await producer.commit_transaction()
                 await until(lambda: sum(w.n for w in store.windows("m", "1")) == 3)
         finally:
