@@ -1,6 +1,7 @@
 """One in a hundred records is bad, on every topic that workers read: each lies apart with the reason, none stops one."""
 
 import time
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -91,7 +92,7 @@ def oversized() -> list[Sent]:
         Sent("labels", b"k" * large, b"?", [], "Undecodable"),
         Sent("inputs", b"k", b"?", [("x", b"x" * large)], "Invalid"),
         Sent("lifecycle", b"k", b"?", [(f"h-{i}", b"x" * 20_000) for i in range(80)], "Undecodable"),
-        Sent("profiles", b"k" * 2 * LIMIT, b"?" * large, [], "Undecodable"),
+        Sent("profiles", b"k" * 2 * LIMIT, b"\xc1" * large, [], "Undecodable"),
     ]
 
 
@@ -101,7 +102,8 @@ def send(wire: Wire) -> Counter[tuple[str, int]]:
     expected: Counter[tuple[str, int]] = Counter()
     bad = [sent for _ in range(2) for topic in INPUTS for sent in unreadable(rng, topic)]
     for i, (sent, adds) in enumerate(good(rng)):
-        wire.send(dressed(rng, sent), i % PARTITIONS)
+        # What is sent again comes to the same partition, as a client's key would have it.
+        wire.send(dressed(rng, sent), zlib.crc32(sent.value or b"") % PARTITIONS)
         expected.update((name, window(at, HOUR_US)) for name, at in adds)
         if i % 50 == 0 and bad:
             wire.send(dressed(rng, bad.pop()), i // 50 % PARTITIONS)
@@ -153,8 +155,8 @@ def test_bad_records_lie_apart_and_every_other_one_counts(settings: Settings, wo
     recorded = [e.body["id"] for e in store.events(kind="lifecycle", limit=1000)]
     assert sorted(recorded) == sorted(f"c-{i}" for i in range(CHANGES)), "sent twice, recorded once"
     rates = [rate for e in store.events(kind="status", limit=1000) if (rate := e.body.get("duplicate_rate"))]
-    assert rates
-    assert 0 < np.median(rates) < 0.4
+    assert rates, "one event in ten came twice"
+    assert max(rates) <= 0.5
     wire.close()
     whole = [letter for letter in letters.values() if not letter.truncated]
     assert resend(settings, whole) == len(whole)
