@@ -32,13 +32,13 @@ ROWS = 10_000
 CLOSED = 4_000_000  # microseconds of a window in the test of the clock
 
 
-def wait(true: Callable[[], bool], worker: Worker, seconds: float = 60) -> None:
+def wait(true: Callable[[], bool], worker: Worker, seconds: float = 60, what: Callable[[], Any] = str) -> None:
     """Until it is true, for as long as the worker lives."""
     ends = time.monotonic() + seconds
     while not true():
         told = worker.log.read_text(errors="replace")[-3000:]
         assert worker.process.poll() is None, f"the worker ended:\n{told}"
-        assert time.monotonic() < ends, told
+        assert time.monotonic() < ends, f"{what()}\n{told}"
         time.sleep(0.2)
 
 
@@ -123,7 +123,7 @@ def test_a_store_with_a_full_disk_is_waited_for_and_nothing_is_lost(disk: Path, 
         send(0)
         wait(lambda: counted(settings) == ROWS, worker)
         for turn, breaking in enumerate(("CREATE TABLE junk AS SELECT repeat('x', 900) FROM generate_series(1, 99999)",
-                                         "SELECT pg_switch_wal() FROM generate_series(1, 3)")):  # fmt: skip
+                                         "SELECT pg_logical_emit_message(false, 'x', repeat('x', 500000)) FROM generate_series(1, 300)")):  # fmt: skip
             before = worker.log.read_text(errors="replace").count(told)
             fill(disk)
             state = refused(postgres.url, breaking)
@@ -200,7 +200,7 @@ def test_a_clock_that_jumps_neither_closes_a_window_early_nor_holds_one_open(
             for part in range(2):  # within a window and across its end, with a silence longer than `idle_after` between
                 burst(f"{off}-{part}")
                 time.sleep(1.4)
-        wait(lambda: found("n") == expected, worker)
+        wait(lambda: found("n") == expected, worker, what=lambda: (found("n"), found("n_late"), expected))
         wait(lambda: found("n_labelled") == expected, worker)
         wait(lambda: behind(settings, ("inference", "labels", "profiles")) == 0, worker)
         assert not found("n_late")
