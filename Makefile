@@ -2,7 +2,7 @@
 # `make PYTHON=/path/to/python3.12 test` chooses the interpreter, `make demo ARGS=--help` hands arguments on.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint up down bench clean
+.PHONY: help demo test soak lint up down bench clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -23,6 +23,9 @@ demo: $(STAMP) ## a model decays: real broker, real store, forecast beside the t
 test: lint ## lint, then every test, on a real broker and a real Postgres
 	@echo "== tests"
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
+
+soak: $(STAMP) ## the fault suite for 20 minutes; ARGS="--minutes 5 --seed 7"
+	@$(BIN)/python -m tests.faults.soak $(ARGS)
 
 lint: $(STAMP) ## ruff, formatting, types, layers
 	@echo "== ruff" && $(BIN)/ruff check --quiet .

@@ -129,7 +129,7 @@ class Embed(Intake):
     async def _computed(
         self, embedder: Embedder, items: list[tuple[int, Waiting]], tensors: list[NDArray[Any]]
     ) -> dict[int, Recomputed]:
-        """A batch the model fails on, for want of memory perhaps, is tried in halves; one input that fails is buried."""
+        """A batch the model fails on, perhaps for want of memory, is tried in halves; an input that fails is buried."""
         if not items:
             return {}
         try:

@@ -69,7 +69,7 @@ def current(url: str) -> str | None:
 
 @contextmanager
 def _migrating(url: str) -> Iterator[tuple[Config, Connection]]:
-    engine = open_engine(url)
+    engine = open_engine(url, patient=True)
     try:
         with answering(parse_url(url)), engine.begin() as connection:
             if connection.dialect.name == "postgresql":

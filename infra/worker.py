@@ -25,6 +25,7 @@ from streams.errors import ServiceError
 from streams.event_store import EventStore
 from streams.inspecting import decode_inspection, inspect_forever
 from streams.intake import Intake
+from streams.log_thinning import thin_out
 from streams.runtime import EXIT_BROKEN, Runtime
 from streams.settings import Settings
 from streams.topics import TOPICS
@@ -157,6 +158,7 @@ def run_worker(settings: Settings, agents: Iterable[str] = tuple(AGENTS), loglev
     it again. Later they may come and go. Raises ServiceError, StoreUnreachable and StoreOutdated.
     """
     require_file(settings.store)
+    thin_out()
     app, runtime = create_worker(settings, agents)
     runtime.store.check()
     asyncio.run(_require_topics(settings))

@@ -269,13 +269,14 @@ class Lane:
         if (
             not quiet
             or self.queue_hold
-            or self._idle_told
             or not self.runtime.holds(self.tp, self.generation)
             or self.runtime.app.consumer.highwater(self.tp) != self.cursor.wanted  # lower: not known yet
         ):
             return
         async with self.adding:
             cut = self.book.cut(now_us)
+            if cut is None and self._idle_told:
+                return  # until a window ends that was open when the partition fell silent
             if cut is not None:
                 offset, clock = self._frontier
                 clock = clock or Clock()

@@ -128,9 +128,7 @@ class Wire:
             elif sent.error:
                 self.dead[topic, partition, message.offset()] = sent
 
-        self._producer.produce(
-            topic, sent.value, sent.key, partition, on_delivery=done, headers=sent.headers or None
-        )
+        self._producer.produce(topic, sent.value, sent.key, partition, on_delivery=done, headers=sent.headers or None)
         self._producer.poll(0)
 
     def flush(self) -> None:
@@ -162,7 +160,15 @@ def poison(traffic: Traffic, day: int) -> Iterator[Record]:
             if bad.key is None and bad.value is None:
                 bad = bad._replace(key=b"")  # its client sends no record that has neither
             yield Record(
-                due, f"poison-{topic}-{day}-{place}", topic, traffic.turn(), bad.key, bad.value, headers, [], poison=True
+                due,
+                f"poison-{topic}-{day}-{place}",
+                topic,
+                traffic.turn(),
+                bad.key,
+                bad.value,
+                headers,
+                [],
+                poison=True,
             )
 
 

@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import text as sql
 
 from streams.event_store import EventStore
-from streams.store_rows import StoredEvent
+from streams.store_rows import EventKind, StoredEvent
 from tests.faults.rig import Rig
 from tests.faults.topic import read_topic
 from tests.faults.traffic import Expected
@@ -75,7 +75,7 @@ def verdict(rig: Rig) -> Verdict:
             lost=excess(sender.expected, found),
             counted_twice=excess(found, sender.expected),
             windows_that_differ=differences(sender.expected, found)[:40],
-            dead_letters=len(dead),
+            dead_letters=len(set(dead)),
             poison=len(sender.poison),
             dead_letters_that_differ=len(set(dead) ^ sender.poison),
             triggers=len(triggers),
@@ -117,7 +117,8 @@ def cause(event: StoredEvent) -> tuple[Any, ...]:
 def outputs(rig: Rig, store: EventStore) -> list[str]:
     """Output topics that do not hold just what the store has recorded."""
     wrong = []
-    for topic, kind in (("status", "status"), ("mismatches", "mismatch"), ("retrain-triggers", "trigger")):
+    kinds: dict[str, EventKind] = {"status": "status", "mismatches": "mismatch", "retrain-triggers": "trigger"}
+    for topic, kind in kinds.items():
         sent = set(ids(read(rig, topic)))
         known = {event.event_id for event in store.events(kind=kind, limit=1_000_000)}
         if sent != known:

@@ -76,12 +76,15 @@ class Crew:
             self.workers.append(worker)
             return worker
 
-    def remove(self, worker: Worker) -> None:
-        """Kill -9, for good."""
+    def remove(self, worker: Worker, *, killed: bool = True) -> None:
+        """For good, by kill -9, or after it was asked to end."""
         with self._lock:
             if worker in self.workers:  # else it has ended by itself just now
                 self.workers.remove(worker)
+        if killed:
             worker.kill()
+        else:
+            worker.stop()
 
     def replace(self, worker: Worker) -> None:
         """Kill -9 and start a new one."""

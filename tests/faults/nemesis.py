@@ -55,18 +55,20 @@ class PausedWorker(Fault):
 
 
 class RebalanceStorm(Fault):
-    """A worker is added or removed every three seconds."""
+    """A worker is added or removed every three seconds, or as soon as the added one works."""
 
     name, target = "rebalance storm", "workers"
-    every, times = 3.0, 6
+    every, times, patience = 3.0, 4, 30.0  # seconds, of each, seconds
 
     def begin(self, rig: Rig) -> None:
-        """Add one, kill the oldest, in turn."""
+        """Add one; when it works, the oldest leaves the group, or is killed, in turn."""
         for turn in range(self.times):
-            if turn % 2 == 0:
-                rig.crew.start()
-            else:
-                rig.crew.remove(rig.crew.workers[0])
+            began, added = time.monotonic(), rig.crew.start()
+            while time.monotonic() - began < self.every or not (
+                added.ready or added not in rig.crew.workers or time.monotonic() - began > self.patience
+            ):
+                time.sleep(0.1)
+            rig.crew.remove(rig.crew.workers[0], killed=turn % 2 == 1)
             time.sleep(self.every)
 
 

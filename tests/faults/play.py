@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import msgspec
@@ -18,6 +19,7 @@ from tests.faults.watch import Watch
 
 RECOVERED_WITHIN = 30.0  # seconds from healing, by the promise
 PATIENCE = 90.0  # seconds after which what has not recovered is given up, and the next fault comes
+FLOWING_AFTER = 3.0  # seconds of traffic before the first fault
 SETTLED_WITHIN = 90.0  # seconds after the last record after which counts that still differ are a failure
 
 
@@ -26,6 +28,7 @@ class Injected(msgspec.Struct):
 
     names: list[str]
     recovery: float
+    last: str = ""  # the partition that was the last
 
 
 class Run(msgspec.Struct):
@@ -56,22 +59,24 @@ def play(
 ) -> Run:  # fmt: skip
     """Traffic and faults together; `until` (monotonic seconds) ends both, else each ends by itself."""
     run = Run()
-    sending = threading.Thread(target=lambda: asyncio.run(rig.sender.send(traffic, us_per_second)), name="sender")
-    with Watch(rig) as watch, tended(rig):
+    with Watch(rig) as watch, tended(rig), ThreadPoolExecutor(1, "sender") as pool:
         rig.crew.start()
         rig.crew.start()
         while not all(worker.ready for worker in list(rig.crew.workers)):
             time.sleep(0.1)
-        sending.start()
-        for faults in plan:
-            if until is not None and time.monotonic() > until:
-                break
-            run.injected.append(inject(rig, watch, faults, long))
-            if told is not None:
-                told(run.injected[-1], rig)
-        if until is not None:
-            rig.sender.stop()
-        sending.join()
+        sending = pool.submit(lambda: asyncio.run(rig.sender.send(traffic, us_per_second)))
+        try:
+            time.sleep(FLOWING_AFTER)
+            for faults in plan:
+                if until is not None and time.monotonic() > until:
+                    rig.sender.stop()
+                    break
+                run.injected.append(inject(rig, watch, faults, long))
+                if told is not None:
+                    told(run.injected[-1], rig)
+            sending.result()
+        finally:
+            rig.sender.stop()  # also when a fault could not be injected
         settle(rig, watch)
         run.backwards = watch.backwards
     return run
@@ -85,12 +90,9 @@ def inject(rig: Rig, watch: Watch, faults: list[Fault], long: bool) -> Injected:
         time.sleep(fault.lasts[long])
         fault.heal(rig)
 
-    threads = [threading.Thread(target=one, args=(fault,), name=fault.name) for fault in faults]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return Injected([fault.name for fault in faults], watch.recovery(PATIENCE))
+    with ThreadPoolExecutor(len(faults), "fault") as pool:
+        list(pool.map(one, faults))
+    return Injected([fault.name for fault in faults], *watch.recovery(PATIENCE))
 
 
 @contextmanager

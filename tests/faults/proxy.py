@@ -56,6 +56,7 @@ class Proxy:
         self._call(self._refuse())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._loop.close()
 
     def slow(self, latency_s: float, bytes_per_s: float) -> None:
         """Delay every piece of up to 64 kB, in both directions, and limit the rate of each connection."""

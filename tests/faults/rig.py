@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -50,8 +50,7 @@ class Rig:
     sender: Sender
     broker_proxy: Proxy
     store_proxy: Proxy
-    rng: random.Random
-    notes: dict[str, str] = field(default_factory=dict)  # for faults that have something to tell
+    rng: random.Random  # for faults that choose
 
     @property
     def broker(self) -> Broker:

@@ -1,4 +1,4 @@
-"""One in a hundred records is bad, on every topic that workers read: each lies apart with the reason, none stops one."""
+"""Bad records on every topic that workers read: each lies apart with the reason, and stops nobody."""
 
 import time
 import zlib
@@ -60,7 +60,7 @@ def padded(name: str, at: int, size: int) -> bytes:
 
 
 def good(rng: np.random.Generator) -> Iterator[tuple[Sent, list[tuple[str, int]]]]:
-    """Good records with what each adds: events over six hours, out of order within and beyond the lateness, some twice."""
+    """Good records and what each adds: six hours of events, in and out of order, late, some sent twice."""
     for i in range(SINGLES):
         late = int(rng.integers(0, 5 * HOUR_US)) if rng.random() < 0.05 else 0
         at = NOW + i * 6 * HOUR_US // SINGLES - late

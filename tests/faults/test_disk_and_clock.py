@@ -129,12 +129,13 @@ def test_a_store_with_a_full_disk_is_waited_for_and_nothing_is_lost(disk: Path, 
             state = refused(postgres.url, breaking)
             assert state in ("53100", "57P02", "57P03", ""), state
             send(1 + turn)
-            wait(lambda: waits(before), worker)
+            wait(lambda before=before: waits(before), worker)  # type: ignore[misc]
             assert counted(settings) in (-1, (1 + turn) * ROWS)
             (disk / "ballast").unlink()
+            whole = (2 + turn) * ROWS
             if turn and postgres.process() is None:  # it could not even recover: whoever watches over it starts it
                 postgres.start()
-            wait(lambda: counted(settings) == (2 + turn) * ROWS, worker, 90)
+            wait(lambda whole=whole: counted(settings) == whole, worker, 90)  # type: ignore[misc]
         assert "No space left on device" in worker.log.read_text(errors="replace")
         wait(lambda: behind(settings, ("inference", "profiles")) == 0, worker)
         assert read(settings, None) == []

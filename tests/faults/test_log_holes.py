@@ -7,7 +7,6 @@ import asyncio
 import json
 import logging
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 import pytest

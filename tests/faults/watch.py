@@ -49,22 +49,18 @@ class Watch:
         self._store.close()
         self._forget()
 
-    def recovery(self, patience_s: float) -> float:
+    def recovery(self, patience_s: float) -> tuple[float, str]:
         """Seconds from now until every partition was committed further than it is now, or has nothing left to commit.
 
-        Not more than `patience_s` and a bit.
+        Not more than `patience_s`. And the partition that was the last, with its offset and its end.
         """
         began = time.monotonic()
         first = self._next_look(self._looks, began + patience_s)
-        while time.monotonic() - began < patience_s and not self._moved(first):
+        last = ""
+        while (behind := self._unmoved(first)) and time.monotonic() - began < patience_s:
+            last = behind
             time.sleep(EVERY / 3)
-        return time.monotonic() - began
-
-    def stuck(self) -> list[str]:
-        """Partitions with something left to commit."""
-        return [
-            f"{p.topic}/{p.partition} at {n} of {self._ends[p]}" for p, n in self._committed.items() if self._left(p)
-        ]
+        return time.monotonic() - began, last
 
     def done(self) -> bool:
         """Whether nothing is left to commit, by a look that begins after this call."""
@@ -78,8 +74,10 @@ class Watch:
             time.sleep(EVERY / 6)
         return self._committed
 
-    def _moved(self, first: dict[Any, int]) -> bool:
-        return all(offset > first[place] or not self._left(place) for place, offset in self._committed.items())
+    def _unmoved(self, first: dict[Any, int]) -> str:
+        """One of the partitions that have something left to commit, and have not committed since."""
+        held = [p for p, offset in self._committed.items() if offset <= first[p] and self._left(p)]
+        return f"{held[0].topic}/{held[0].partition} at {first[held[0]]} of {self._ends[held[0]]}" if held else ""
 
     def _left(self, place: Any) -> bool:
         return self._committed[place] < self._ends[place]
