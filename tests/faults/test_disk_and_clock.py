@@ -29,6 +29,8 @@ from tests.faults.traffic import HOUR_US, window
 
 DISK_BYTES = 160 << 20
 ROWS = 10_000
+FILL_TABLES = "CREATE TABLE junk AS SELECT repeat('x', 900) FROM generate_series(1, 99999)"
+FILL_LOG = "SELECT pg_logical_emit_message(false, 'x', repeat('x', 500000)) FROM generate_series(1, 300)"
 CLOSED = 4_000_000  # microseconds of a window in the test of the clock
 
 
@@ -122,8 +124,7 @@ def test_a_store_with_a_full_disk_is_waited_for_and_nothing_is_lost(disk: Path, 
     try:
         send(0)
         wait(lambda: counted(settings) == ROWS, worker)
-        for turn, breaking in enumerate(("CREATE TABLE junk AS SELECT repeat('x', 900) FROM generate_series(1, 99999)",
-                                         "SELECT pg_logical_emit_message(false, 'x', repeat('x', 500000)) FROM generate_series(1, 300)")):  # fmt: skip
+        for turn, breaking in enumerate((FILL_TABLES, FILL_LOG)):
             before = worker.log.read_text(errors="replace").count(told)
             fill(disk)
             state = refused(postgres.url, breaking)
@@ -196,10 +197,10 @@ def test_a_clock_that_jumps_neither_closes_a_window_early_nor_holds_one_open(
 
     try:
         wait(lambda: worker.ready, worker)
-        for off in (0, 3600, 2 * 86_400, 0, -3600):
+        for turn, off in enumerate((0, 3600, 2 * 86_400, 0, -3600)):
             worker.step(off)
             for part in range(2):  # within a window and across its end, with a silence longer than `idle_after` between
-                burst(f"{off}-{part}")
+                burst(f"{turn}-{part}")
                 time.sleep(1.4)
         wait(lambda: found("n") == expected, worker, what=lambda: (found("n"), found("n_late"), expected))
         wait(lambda: found("n_labelled") == expected, worker)
