@@ -25,7 +25,8 @@ def fresh_settings(broker: str, store_url: str, partitions: int = 1) -> Settings
     name = uuid.uuid4().hex[:8]
     made = Settings(
         broker=broker, store=store_url, group=f"delivery-{name}", topic_prefix=f"delivery-{name}.",
-        partitions=partitions, session_timeout="6 s", idle_after="1 hour", commit_every="1 hour", watchdog_after="1 hour",
+        partitions=partitions, session_timeout="6 s", idle_after="1 hour", commit_every="1 hour",
+        watchdog_after="1 hour",
     )  # fmt: skip
     upgrade(store_url)
     create_topics(made)
