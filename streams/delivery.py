@@ -135,7 +135,7 @@ class FrontierThread(AIOKafkaConsumerThread):
 
     async def _fetch_records(self, consumer: AIOKafkaConsumer, *args: Any, **kwargs: Any) -> Any:
         """What was fetched, and records that could not be decoded."""
-        records = await super()._fetch_records(consumer, *args, **kwargs)
+        records: dict[Any, list[Any]] = dict(await super()._fetch_records(consumer, *args, **kwargs))
         while self._fetched.unreadable:
             tp, offset = self._fetched.unreadable.popitem()
             try:

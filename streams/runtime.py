@@ -5,7 +5,7 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -90,7 +90,13 @@ class Runtime:
         while not self.lifecycle_read() and time.monotonic() < self._waits_until:
             await asyncio.sleep(0.05)
 
-    async def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None = None) -> None:
+    async def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes | None]] | None = None,
+    ) -> None:
         """Send to a topic (by its short name) and wait for the broker's acknowledgement, trying until it comes.
 
         Raises what the producer raised for a record that is too large: trying again would not make it smaller.
@@ -98,7 +104,7 @@ class Runtime:
         producer = await self.app.maybe_start_producer()
 
         async def deliver() -> None:
-            await (await producer.send(self.settings.topic(topic), key, value, None, None, headers or []))
+            await (await producer.send(self.settings.topic(topic), key, value, None, None, list(headers or ())))
 
         told = f"waiting for the broker to take a record for {topic}: %r"
         await self._until(deliver, (TimeoutError, KafkaError, ProducerSendError), "broker", told)

@@ -36,7 +36,7 @@ class RawName(str):
 
     __slots__ = ()
 
-    def encode(self, *_: Any) -> bytes:  # type: ignore[override]
+    def encode(self, *_: Any) -> bytes:
         """Not what one expects."""
         return b"\xff\xfe-" + str.__str__(self).encode()
 
@@ -128,7 +128,9 @@ class Wire:
             elif sent.error:
                 self.dead[topic, partition, message.offset()] = sent
 
-        self._producer.produce(topic, sent.value, sent.key, partition, on_delivery=done, headers=sent.headers or None)
+        self._producer.produce(
+            topic, sent.value, sent.key, partition, on_delivery=done, headers=[*sent.headers] or None
+        )
         self._producer.poll(0)
 
     def flush(self) -> None:

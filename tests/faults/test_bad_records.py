@@ -76,7 +76,7 @@ def good(rng: np.random.Generator) -> Iterator[tuple[Sent, list[tuple[str, int]]
         if i < TENSORS:
             # Of headers that come twice the first counts.
             headers = [*sampled(f"e-{i}", at), ("time", b"noon"), ("shape", b"[2,")]
-            yield Sent("inputs", None, np.float32([i, 1]).tobytes(), headers), [("n_input", at)]
+            yield Sent("inputs", None, np.array([i, 1], np.float32).tobytes(), headers), [("n_input", at)]
         if i < CHANGES:
             change = Sent("lifecycle", b"m", lifecycle(f"c-{i}", at), [])
             yield from ((change, []), (change, []), (Sent("lifecycle", b"m", None, []), []))

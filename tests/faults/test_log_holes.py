@@ -79,11 +79,11 @@ def test_what_a_transaction_took_back_never_was_and_its_marks_hold_nothing_up(
     async def play() -> None:
         await transactions(settings, range(60))
         app, runtime = create_worker(settings)
-        async with started(app):
+        async with started(app) as consumer:
             await until(lambda: sum(w.n for w in store.windows("m", "1")) == len(kept))
             await until(lambda: sum(w.n_labelled for w in store.windows("m", "1")) == len(kept))
             await until(lambda: at_their_ends(runtime, settings))
-            assert not app.consumer.lost
+            assert not consumer.lost
 
     asyncio.run(play())
     assert {event.body["id"] for event in store.events(kind="lifecycle", limit=1000)} >= {f"l-{n}" for n in kept}
