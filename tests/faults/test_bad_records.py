@@ -143,6 +143,7 @@ def wait(true: Callable[[], bool], worker: Worker, what: Callable[[], Any]) -> N
 
 @pytest.mark.timeout(200)
 def test_bad_records_lie_apart_and_every_other_one_counts(settings: Settings, worker: Worker) -> None:
+    """Counts equal the oracle, dead letters what was bad, and a replay of them changes neither."""
     wire, store = Wire(settings), EventStore(settings.store)
     expected = send(wire)
     wait(lambda: counted(store) == expected, worker, lambda: (counted(store) - expected, expected - counted(store)))

@@ -36,16 +36,19 @@ def settings(broker: str, store_url: str) -> Settings:
 
 @pytest.fixture
 def store(settings: Settings) -> Iterator[EventStore]:
+    """The store of the test."""
     opened = EventStore(settings.store)
     yield opened
     opened.close()
 
 
 def label(number: int) -> bytes:
+    """Whose prediction was right."""
     return msgspec.json.encode({"inference_id": f"r-{number}", "time": text(BASE), "correct": True})
 
 
 def lifecycle(number: int, kind: str = "drill-started") -> bytes:
+    """Something that happened."""
     body = {"id": f"l-{number}", "time": text(BASE), "kind": kind, "model": "m", "version": "1"}
     return json.dumps(body).encode()
 
@@ -188,6 +191,7 @@ def offsets(settings: Settings) -> list[int]:
 def test_offsets_that_were_compacted_away_are_passed_over(
     compacting: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """What compaction left is read, and nothing is asked for twice."""
     caplog.set_level(logging.INFO)
 
     async def play() -> None:

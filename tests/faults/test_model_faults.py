@@ -80,11 +80,13 @@ def files(settings: Settings, tmp_path: Path) -> Iterator[dict[str, Path]]:
 
 
 def headers(name: str, version: str) -> list[tuple[str, bytes | None]]:
+    """Of a sampled input."""
     fields = {"inference_id": name, "model": "digits", "version": version, "time": text(BASE), "dtype": "float32"}
     return [(key, value.encode()) for key, value in (fields | {"shape": "[1, 16, 16]"}).items()]
 
 
 def test_a_file_swapped_under_a_running_worker_spoils_no_embedding(settings: Settings, files: dict[str, Path]) -> None:
+    """What was loaded goes on; what cannot be loaded lies apart until the file is put right."""
     store, wire = EventStore(settings.store), Wire(settings)
 
     def send(version: str, number: int) -> None:
@@ -175,6 +177,7 @@ OUT_OF_MEMORY = [
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=lambda error: type(error).__name__)
 def test_a_gpu_without_memory_embeds_in_halves_and_buries_what_it_cannot(error: Exception, tmp_path: Path) -> None:
+    """And the next batch is tried whole again."""
     settings = Settings(store=f"sqlite:///{tmp_path}/store.db", embed_batch=64)
     embedder = Embedder.load(CONTENT, sha256=None, embedding="embedding", max_batch=64)
     starved = StarvedSession(embedder._session, error)
