@@ -11,29 +11,31 @@ from typing import Any
 
 from faust.types import TP
 
+from agents.assessed import counts_of, event_of
 from agents.publish import Publisher, outbox
+from agents.restoring import profile_in, restored
 from models.assessor import assess, misses
 from models.columns import Subject
 from models.forecast_history import History, inherited, is_family
 from models.lifecycle import recorded, take_in
 from models.notes import Note
-from models.profile import WEIGHT, Profile
+from models.profile import Profile
 from models.reference import Reference
+from models.subject_state import FORMAT as STATE_FORMAT
 from models.subject_state import State, fresh
 from streams.delivery import Cursor
 from streams.errors import BadRecord, Fenced
-from streams.event_store import EventStore
+from streams.event_store import DAY_US, EventStore
 from streams.intake import place
 from streams.lane import ProfileRecord
 from streams.profile_reading import decode_profile
 from streams.runtime import Runtime
-from streams.store_rows import Claim, Event, WindowCounts, WindowEstimate
+from streams.store_rows import Claim, WindowEstimate
 from streams.store_rows import State as StoredState
 from streams.store_transaction import Transaction
 from streams.topics import INFERENCE, INPUTS, LABELS, PROFILES
 
 log = logging.getLogger(__name__)
-STATE_FORMAT = 1
 MAX_BATCH = 256
 
 
@@ -47,6 +49,7 @@ class Part:
         self.states: dict[Subject, State] = {}
         self.blocked_since: dict[Subject, float] = {}
         self.heard_last = time.monotonic()  # when any profile came
+        self.told: set[tuple[str, str]] = set()  # versions with too many segments
         self.heard_at: dict[Subject, float] = {}  # when a source last said something, on the monotonic clock
 
     def frontier(self) -> tuple[int, None]:
@@ -214,11 +217,17 @@ class Assess:
             return
         del part.waiting[: len(waiting)]
         part.next_offset = next_offset
+        self._tell(part, call.refused)
         for subject in call.moved:
             part.blocked_since.pop(subject, None)
-        part.heard_at.update(dict.fromkeys((r.subject for r in call.records), time.monotonic()))
+        part.heard_at.update(dict.fromkeys({r.subject for r in call.records} - call.refused, time.monotonic()))
         if call.notes:
             await self.publisher.drain(part.tp.partition)
+
+    def _tell(self, part: Part, refused: set[Subject]) -> None:
+        for model, version in sorted({subject[:2] for subject in refused} - part.told):
+            log.warning("%s %s has more segments than max_segments: others count in the whole only", model, version)
+            part.told.add((model, version))
 
 
 class Application:
@@ -234,6 +243,7 @@ class Application:
         self.notes: list[Note] = []  # what is told
         self.heard: list[Note] = []  # what was told to us
         self.moved: set[Subject] = set()
+        self.refused: set[Subject] = set()  # segments beyond `max_segments` of their version
 
     def apply(self) -> None:
         """One transaction. Raises StoreUnreachable and Fenced; then nothing has changed, here or there."""
@@ -250,7 +260,7 @@ class Application:
         runtime, part = self._runtime, self._part
         group = runtime.settings.group
         store: EventStore = runtime.store
-        self.states, self.notes, self.heard, self.moved = {}, [], [], set()
+        self.states, self.notes, self.heard, self.moved, self.refused = {}, [], [], set(), set()
         with store.transaction() as tx:
             tx.advance(group, part.tp.topic, part.tp.partition, part.epoch, self._next_offset)
             self._load(tx)
@@ -259,14 +269,16 @@ class Application:
             fresh_ones = {id(r) for r, is_new in zip(with_rows, new, strict=True) if is_new}
             windows, estimates = [], []
             for record in self.records:
+                if record.subject in self.refused:
+                    continue  # its rows are among those of the whole version
                 if record.change is not None:
                     estimates += self._change(record) if id(record) in fresh_ones else []
                     continue
                 body = record.profile if id(record) in fresh_ones else None
-                profile = Profile.unpack(body) if body is not None else None
+                profile = profile_in(record, body) if body is not None else None
                 # Rows of all versions side by side are those of the versions once more.
                 if profile is not None and record.version:
-                    windows.append(_counts(record, profile))
+                    windows.append(counts_of(record, profile))
                 estimates += self._hear(record, profile)
             for subject in self._give_up:
                 assembly = self.states[subject].assembly
@@ -277,7 +289,7 @@ class Application:
                 estimates += self._assess(subject)
             tx.add_windows(windows)
             self._forget_unknown()
-            tx.append_events([_event(note) for note in [*self.heard, *self.notes]])
+            tx.append_events([event_of(note) for note in [*self.heard, *self.notes]])
             tx.set_estimates(estimates)
             tx.save_states({s: StoredState(STATE_FORMAT, state.encode()) for s, state in self.states.items()})
             tx.enqueue([outbox(note, part.tp.partition, runtime.settings) for note in self.notes])
@@ -287,15 +299,33 @@ class Application:
         self.states = {s: known[s] for s in self._subjects if s in known}
         missing = self._subjects - self.states.keys()
         for subject, saved in tx.load_states(missing).items():
-            self.states[Subject(*subject)] = State.decode(saved.body)
-        for subject in sorted(missing - self.states.keys()):
+            self.states[Subject(*subject)] = restored(Subject(*subject), saved)
+        new = sorted(missing - self.states.keys())
+        self.refused = self._too_many(tx, [subject for subject in new if subject.segment])
+        for subject in new:
+            if subject in self.refused:
+                continue
             self.states[subject] = fresh(self._reference(subject), self._sources(subject), self._inherited(tx, subject))
+
+    def _too_many(self, tx: Transaction, new: list[Subject]) -> set[Subject]:
+        """Segments beyond the bound of their version; those that have been silent for `keep_days` do not count."""
+        settings, left, refused = self._runtime.settings, dict[tuple[str, str], int](), set()
+        since = time.time_ns() // 1000 - settings.keep_days * DAY_US
+        for subject in new:
+            version = subject[:2]
+            if version not in left:
+                left[version] = settings.max_segments - tx.segments(*version, since)
+            left[version] -= 1
+            if left[version] < 0:
+                refused.add(subject)
+        return refused
 
     def _inherited(self, tx: Transaction, subject: Subject) -> History:
         """What the forecasts of earlier versions taught, by what was known when the first window began."""
         if subject.segment or not subject.version:
             return History()
-        saved = {Subject(*s): State.decode(state.body) for s, state in tx.load_versions(subject.model).items()}
+        versions = tx.load_versions(subject.model)
+        saved = {Subject(*s): restored(Subject(*s), state) for s, state in versions.items()}
         family = {s.version: state.history for s, state in {**saved, **self.states}.items() if is_family(s, subject)}
         heard = [r for r in self.records if r.subject == subject]
         born = min(
@@ -352,39 +382,3 @@ class Application:
             )
             for c in conclusions
         ]  # fmt: skip
-
-
-def _counts(record: ProfileRecord, profile: Profile) -> WindowCounts:
-    counts = profile.counts
-    failed = counts.get("failed", 0) + counts.get("abstained", 0)
-    return WindowCounts(
-        model=record.model,
-        version=record.version,
-        segment=record.segment,
-        window_start_us=record.start,
-        window_end_us=record.start + record.length,
-        n=profile.n,
-        n_late=counts.get("late", 0),
-        n_capped=counts.get("capped", 0),
-        n_failed=failed,
-        n_input=counts.get("n_input", 0),
-        n_labelled=counts.get("audit.n", 0),
-        n_correct=counts.get("audit.n_correct", 0),
-        weight=counts.get("weight", 0) / WEIGHT,
-    )
-
-
-def _event(note: Note) -> Event:
-    return Event(
-        event_id=note.id,
-        kind=note.kind,
-        model=note.subject.model,
-        version=note.subject.version,
-        segment=note.subject.segment,
-        check=note.check,
-        severity=note.severity,
-        occurred_at_us=note.at_us,
-        window_start_us=note.start_us,
-        window_end_us=note.end_us,
-        body=note.body,
-    )

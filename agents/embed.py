@@ -16,6 +16,7 @@ from streams.batches import Stamped
 from streams.claim_check import fetch
 from streams.embedded import NOTHING, Recomputed, embedded_batch, recomputed
 from streams.errors import BadInput, ModelError
+from streams.inspecting import model_bytes
 from streams.intake import Intake
 from streams.lane import Lane
 from streams.records import InputSample, decode_input
@@ -23,7 +24,6 @@ from streams.runtime import Runtime
 from streams.topics import INPUTS
 
 log = logging.getLogger(__name__)
-MAX_MODEL_BYTES = 2 << 30
 RETRY_AFTER = 30.0  # seconds before a model that could not be loaded is tried again
 
 
@@ -66,6 +66,7 @@ class Embed(Intake):
         sample = decode_input(message.headers)
         if not message.value and not sample.dataref:
             raise BadInput(f"sampled input {sample.inference_id!r} has neither a tensor nor a dataref")
+        self.runtime.registry.admit(sample.model, sample.version)
         return sample
 
     async def digest(self, lane: Lane, message: Any, record: InputSample) -> None:
@@ -188,7 +189,7 @@ class Embed(Intake):
     def _load(self, file: ModelFile) -> Loaded:
         settings, stamp = self.runtime.settings, _stamp(file)
         try:
-            content = _content(file, settings.model_prefixes)
+            content = model_bytes(file, settings.model_prefixes)
             embedder = Embedder.load(
                 content, sha256=file.sha256 or None, embedding=file.embedding, scores=file.scores or None,
                 policy=settings.provider_policy, max_batch=settings.embed_batch,
@@ -220,10 +221,3 @@ def _stamp(file: ModelFile) -> Stamp:
     except (OSError, ValueError):
         return None
     return found.st_mtime_ns, found.st_size, found.st_ino
-
-
-def _content(file: ModelFile, prefixes: tuple[str, ...]) -> bytes:
-    """The bytes of the ONNX file: from the folder it was registered from, or from an allowed prefix."""
-    if "://" not in file.path:
-        return Path(file.path).read_bytes()
-    return fetch(file.path, sha256=file.sha256 or None, size=None, allowed=prefixes, max_bytes=MAX_MODEL_BYTES)

@@ -194,7 +194,8 @@ class Engine:
         self._wanted = {name for name in labelled if u64(name) <= limit}
         self._predictions: dict[str, list[Prediction]] = {}
         self._books = {
-            name: WindowBook(self._registry.get, Clock(), age_us=END) for name in (INFERENCE, INPUTS, LABELS)
+            name: WindowBook(self._registry.get, Clock(), age_us=END, most_segments=settings.max_segments)
+            for name in (INFERENCE, INPUTS, LABELS)
         }
         self._states: dict[Subject, State] = {}
         self._embedders: dict[ModelFile, Embedder | None] = {}

@@ -235,6 +235,7 @@ def _status(
         "quality_audited": audited_fields(state.audited),
         "labels": label_fields([e for e in state.ring if e.start <= start], reference),
         "duplicate_rate": rounded(evidence.duplicate_rate()),
+        "beyond_segments": evidence.beyond,
         "forecast": forecast,
         "verdicts": worst(verdicts),
         "drift_alarms": {name: estimator.alarms for name, estimator in sorted(state.drift.items()) if estimator.alarms},

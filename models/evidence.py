@@ -60,6 +60,7 @@ class Evidence(msgspec.Struct):
     mark: Mark = Mark()
     ages: dict[int, int] = {}  # audits by the window they came in: 2 * (windows after their own) + (1 if right)
     unanswered: int = 0  # weight of events without an answer
+    beyond: int = 0  # events whose segment is not watched on its own, see `window_book.BEYOND`
     inputs: int = 0  # sampled inputs that the registered estimator of quality reads
     induced: InducedSums = InducedSums()
 
@@ -82,6 +83,7 @@ class Evidence(msgspec.Struct):
         self.audit_squared += counts.get("audit.weight_squared", 0)
         self.failed += counts.get("failed", 0)
         self.abstained += counts.get("abstained", 0)
+        self.beyond += counts.get("beyond_segments", 0)
         self.weight_squared += counts.get("weight_squared", 0)
         self.audit_expanded += counts.get("audit.expanded", counts.get("audit.n", 0) * WEIGHT)
         self.audit_confident += counts.get("audit.confident", 0)

@@ -6,7 +6,7 @@ A profile is mergeable (`merge`), so windows can be joined and partitions added 
 
 | table | names |
 |---|---|
-| counts | n, weight, weight_squared, not_live, failed, abstained, answered, capped, late, scored, scores_unusable, ids_sampled, ids_repeated, outputs_sampled, outputs_repeated, n_input, input_weight, skew_dimension, embedding_not_finite, supported, audit.*, asked.*, feedback.* |
+| counts | n, weight, weight_squared, not_live, failed, abstained, answered, capped, late, beyond_segments, scored, scores_unusable, ids_sampled, ids_repeated, outputs_sampled, outputs_repeated, n_input, input_weight, skew_dimension, embedding_not_finite, supported, audit.*, asked.*, feedback.* |
 | histograms | feature.<f>, latency_ms, value, confidence, embedding, embedding.<class>, skew.<origin>, audit.confidence |
 | sums | feature.<f>, fine.<f>, wide.<f>, value, wide.value, wider.value, widest.value, confidence, embedding, kernel, kernel.class.<class>, kernel.segment.<segment>, cosine.<origin>, audit.confidence, audit.confident, audit.bins, audit.moments, cbpe |
 | categories | feature.<f>, violations.<f>, special.<f>, label, truth, audit.label, audit.cells, asked.cells, filled, filled.answered, status, digest, version, digest.<version> |

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import stat
 import time
 from pathlib import Path
 
@@ -26,6 +27,10 @@ def model_bytes(file: ModelFile, prefixes: tuple[str, ...]) -> bytes:
     Raises BadInput, ModelError and OSError.
     """
     if "://" not in file.path:
+        status = Path(file.path).stat()
+        # Since it was registered it may have become another, a pipe or a device, which would never end.
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_MODEL_BYTES:
+            raise ModelError(f"{file.path} is no regular file of at most {MAX_MODEL_BYTES >> 30} GiB; put it back")
         return Path(file.path).read_bytes()
     return fetch(file.path, sha256=file.sha256 or None, size=None, allowed=prefixes, max_bytes=MAX_MODEL_BYTES)
 

@@ -6,22 +6,23 @@ Whoever assesses applies many in one transaction, so one that cannot be used mus
 import msgspec
 
 from models.profile import Profile
-from streams.errors import Invalid, Undecodable
-from streams.lane import ProfileRecord
+from streams.errors import Invalid, TooNew, Undecodable
+from streams.lane import ProfileRecord, decode_profile_record
 from streams.records import MAX_SEGMENT_BYTES, MAX_TEXT
 
 LIMIT_US = 1 << 63  # times are integers of eight bytes in the store
-_decoder = msgspec.msgpack.Decoder(ProfileRecord)
 
 
 def decode_profile(value: bytes | None) -> ProfileRecord:
-    """A record of the topic `profiles`. Raises Undecodable and Invalid."""
+    """A record of the topic `profiles`. Raises Undecodable, Invalid, and TooNew for one of a later version."""
     if not value:
         raise Undecodable("the record is empty; expected a profile, which only workers write")
     try:
-        record = _decoder.decode(value)
+        record = decode_profile_record(value)
         if record.profile is not None:
             Profile.unpack(record.profile)
+    except TooNew:
+        raise
     except msgspec.ValidationError as error:
         raise Invalid(f"not a profile of this version or an earlier one: {error}") from None
     except Exception as error:  # noqa: BLE001 -- whatever the bytes do to the tables, they are no profile

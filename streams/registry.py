@@ -7,17 +7,20 @@ from datetime import UTC, datetime
 import msgspec
 
 from models.reference import Reference, unregistered
+from streams.errors import Invalid
 
 MAX_UNKNOWN = 10_000
+MOST_UNKNOWN = 1000  # model versions nobody registered; each has profiles, and a state in the store
 
 
 class Registry:
     """Looks a reference up by model and version; a model nobody registered gets a stand-in, never an error."""
 
-    def __init__(self, *, window_us: int, lateness_us: int) -> None:
-        self._window, self._lateness = window_us, lateness_us
+    def __init__(self, *, window_us: int, lateness_us: int, most_unknown: int = MOST_UNKNOWN) -> None:
+        self._window, self._lateness, self._most_unknown = window_us, lateness_us, most_unknown
         self._known: dict[tuple[str, str], Reference] = {}
         self._unknown: dict[tuple[str, str], Reference] = {}
+        self._admitted: set[tuple[str, str]] = set()  # of those that nobody registered
         self._newest: dict[str, Reference] = {}  # by model
 
     def get(self, model: str, version: str) -> Reference:
@@ -35,11 +38,29 @@ class Registry:
                 self._unknown[key] = found
         return found
 
+    def admit(self, model: str, version: str) -> None:
+        """Watch a model version, registered or not.
+
+        Raises Invalid for one more that nobody registered than are allowed: a defect, or a stranger, that sends ever
+        new names must not fill memory and store.
+        """
+        key = (model, version)
+        if key in self._known or key in self._admitted:
+            return
+        if len(self._admitted) >= self._most_unknown:
+            raise Invalid(
+                f"nobody registered model {model[:60]!r} version {version[:60]!r}, and {self._most_unknown} others "
+                "that nobody registered are watched already (max_unregistered): register it and replay this, or find "
+                "out who sends ever new names, and start the worker again"
+            )
+        self._admitted.add(key)
+
     def put(self, reference: Reference) -> None:
         """Make a reference known."""
         key = (reference.model, reference.version)
         self._known[key] = reference
         self._unknown.pop(key, None)
+        self._admitted.discard(key)
         self._unknown.pop((reference.model, ""), None)
         versions = [known for known in self._known.values() if known.model == reference.model]
         self._newest[reference.model] = msgspec.structs.replace(max(versions, key=_age), version="")

@@ -17,7 +17,7 @@ from faust.types import TP
 from models.inspection import Inspection
 from streams.clock import BrokerClock
 from streams.delivery import Frontiers
-from streams.errors import BadRecord, StoreUnreachable
+from streams.errors import BadRecord, BestbeforeError, StoreUnreachable, TooNew
 from streams.event_store import EventStore
 from streams.registry import Registry
 from streams.settings import Settings
@@ -27,7 +27,7 @@ from streams.watchdog import Watchdog
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
-EXIT_BROKEN = 71
+EXIT_REFUSED, EXIT_BROKEN = 2, 71
 CATCH_UP = 10.0  # seconds for which windows of a worker that starts wait for lifecycle events that lie at the broker
 MAX_TRACE = 4096
 MAX_HEAD, MAX_NAME, MAX_HEADERS = 4096, 200, 20  # of a record that is too large to be kept: bytes of a part, headers
@@ -45,7 +45,11 @@ class Runtime:
     def __init__(self, settings: Settings, app: Any, store: EventStore, clock: BrokerClock | None = None) -> None:
         self.settings, self.app, self.store = settings, app, store
         self.clock = clock or BrokerClock()
-        self.registry = Registry(window_us=settings.us("default_window"), lateness_us=settings.us("default_lateness"))
+        self.registry = Registry(
+            window_us=settings.us("default_window"),
+            lateness_us=settings.us("default_lateness"),
+            most_unknown=settings.max_unregistered,
+        )
         self.inspections: dict[tuple[str, str], Inspection] = {}  # newest of each registered model version's file
         self.frontiers: Frontiers = app.frontiers
         self.processed: dict[TP, int] = {}  # next offset wanted, for the watchdog
@@ -134,7 +138,7 @@ class Runtime:
         reason = _reason(message, error, agent, stage)
         # A client sends no record that has neither key nor value, though the protocol has them.
         value = b"" if message.key is None and message.value is None else message.value
-        log.warning("dead letter from %s[%s]@%s: %s", message.topic, message.partition, message.offset, error)
+        log.warning("dead letter from %s[%s]@%s: %s", message.topic, message.partition, message.offset, told(error))
         try:
             await self.send(DEAD_LETTERS, message.key, value, [*(message.headers or ()), *reason])
         except (MessageSizeTooLargeError, ProducerSendError):
@@ -151,9 +155,26 @@ class Runtime:
             self.frontiers.clear()
             log.info("left unfinished at the end: %s (%r)", reason, error)
             return
-        log.critical("worker ends: %s", reason, exc_info=error)
+        refused = isinstance(error, TooNew)
+        if refused:
+            log.critical("worker ends: %s", error)
+        else:
+            log.critical("worker ends: %s", reason, exc_info=error)
         logging.shutdown()
-        os._exit(EXIT_BROKEN)
+        os._exit(EXIT_REFUSED if refused else EXIT_BROKEN)
+
+
+def told(error: Exception) -> str:
+    """What an error says, where it is ours: those of libraries may quote the value they failed on."""
+    if isinstance(error, BestbeforeError):
+        return str(error)
+    return f"{type(error).__name__}: a defect; exception.stacktrace says where"
+
+
+def trace_of(error: Exception) -> str:
+    """Where an error was raised, without what it says unless it is ours; its last lines."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    return f"{where}{type(error).__name__}: {told(error)}"[-MAX_TRACE:]
 
 
 def _shortened(headers: Iterable[tuple[str, bytes | None]]) -> Headers:
@@ -163,7 +184,6 @@ def _shortened(headers: Iterable[tuple[str, bytes | None]]) -> Headers:
 
 def _reason(message: Any, error: Exception, agent: str, stage: str) -> Headers:
     """The error headers of Kafka Connect, as text."""
-    trace = "".join(traceback.format_exception(error))[-MAX_TRACE:]
     fields = {
         "topic": message.topic,
         "partition": message.partition,
@@ -173,7 +193,7 @@ def _reason(message: Any, error: Exception, agent: str, stage: str) -> Headers:
         "stage": stage.upper(),
         "class.name": agent,
         "exception.class.name": type(error).__name__,
-        "exception.message": str(error)[:MAX_TRACE],
-        "exception.stacktrace": trace,
+        "exception.message": told(error)[:MAX_TRACE],
+        "exception.stacktrace": trace_of(error),
     }
     return [(f"__connect.errors.{name}", str(value).encode()) for name, value in fields.items()]

@@ -57,6 +57,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Days that predictions and labels are kept."""
     max_record_bytes: int = 4 << 20
     """Larger records go to the dead letters."""
+    max_frame_bytes: int = 64 << 20
+    """Frames that take more once uncompressed go to the dead letters, before they take memory."""
+    max_segments: int = 100
+    """Most segments of a model version that are watched on their own; rows of further ones count in the whole only."""
+    max_unregistered: int = 1000
+    """Most model versions nobody registered that a worker watches; records of further ones go to the dead letters."""
     buffer_records: int = 1024
     """Records held per topic in the worker's memory before its partitions are paused."""
     dataref_prefixes: tuple[str, ...] = ()
@@ -89,6 +95,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for name in AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be 1 or more, is {getattr(self, name)}")
+        if self.max_segments < 0:
+            raise ValueError(f"max_segments: must be 0 or more, is {self.max_segments}")
         if not 0.0 <= self.keep_rate <= 1.0:
             raise ValueError(f"keep_rate: must lie in [0, 1], is {self.keep_rate}")
         if self.embed_batch < 1 or self.embed_batch & (self.embed_batch - 1):
@@ -112,7 +120,15 @@ DURATIONS = (
     "label_patience", "embed_delay", "inspect_every", "watchdog_after", "commit_every", "session_timeout",
 )  # fmt: skip
 MAY_BE_ZERO = ("default_lateness", "clock_skew", "assess_grace", "label_patience")
-AT_LEAST_ONE = ("partitions", "replication", "keep_days", "max_record_bytes", "buffer_records")
+AT_LEAST_ONE = (
+    "partitions",
+    "replication",
+    "keep_days",
+    "max_record_bytes",
+    "max_frame_bytes",
+    "max_unregistered",
+    "buffer_records",
+)
 
 
 def load(environment: Mapping[str, str] | None = None, folder: Path | None = None, **given: Any) -> Settings:

@@ -12,15 +12,16 @@ from pathlib import Path
 import psutil  # type: ignore[import-untyped]
 
 ROOT = Path(__file__).parents[2]
+HERE = f"{ROOT}{os.pathsep}{ROOT / 'client'}"  # where this version is imported from
 READY = "Worker ready"
 
 
 class Worker:
-    """One worker process with a log of its own."""
+    """One worker process, of the version that is imported from `home`, with a log of its own."""
 
-    def __init__(self, folder: Path, name: str, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, name: str, environment: dict[str, str], home: str = HERE) -> None:
         self.name, self.log = name, folder / f"worker-{name}.log"
-        env = {**os.environ, **environment, "PYTHONPATH": f"{ROOT}:{ROOT / 'client'}", "OMP_NUM_THREADS": "1"}
+        env = {**os.environ, **environment, "PYTHONPATH": home, "OMP_NUM_THREADS": "1"}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "infra.cli", "worker"], cwd=folder, env=env, stdout=log, stderr=log
@@ -68,11 +69,11 @@ class Crew:
         self._made = 0
         self._lock = threading.RLock()  # faults and whoever looks after the crew are threads of their own
 
-    def start(self) -> Worker:
+    def start(self, home: str = HERE) -> Worker:
         """One more worker."""
         with self._lock:
             self._made += 1
-            worker = Worker(self._folder, f"{self._made}", self._environment)
+            worker = Worker(self._folder, f"{self._made}", self._environment, home)
             self.workers.append(worker)
             return worker
 
