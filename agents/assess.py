@@ -12,6 +12,7 @@ from typing import Any
 
 from faust.types import TP
 
+from agents.assessed import counts_of, event_of
 from agents.publish import Publisher, outbox
 from agents.restoring import profile_in, restored
 from models.assessor import assess, misses
@@ -19,17 +20,18 @@ from models.columns import Subject
 from models.forecast_history import History, inherited, is_family
 from models.lifecycle import recorded, take_in
 from models.notes import Note
-from models.profile import WEIGHT, Profile
+from models.profile import Profile
 from models.reference import Reference
 from models.subject_state import FORMAT as STATE_FORMAT
 from models.subject_state import State, fresh
 from streams.delivery import Cursor
-from streams.errors import Fenced
+from streams.errors import BadRecord, Fenced
 from streams.event_store import DAY_US, EventStore
 from streams.intake import place, reading
-from streams.lane import ProfileRecord, decode_profile_record
+from streams.lane import ProfileRecord
+from streams.profile_reading import decode_profile
 from streams.runtime import Runtime
-from streams.store_rows import Claim, Event, WindowCounts, WindowEstimate
+from streams.store_rows import Claim, WindowEstimate
 from streams.store_rows import State as StoredState
 from streams.store_transaction import Transaction
 from streams.topics import INFERENCE, INPUTS, LABELS, PROFILES
@@ -45,9 +47,10 @@ class Part:
         self.tp, self.generation, self.epoch, self.cursor = tp, generation, epoch, cursor
         self.next_offset = cursor.wanted  # everything below is in the store
         self.admitted = cursor.wanted - 1
-        self.waiting: list[tuple[int, ProfileRecord]] = []
+        self.waiting: list[tuple[int, ProfileRecord | None]] = []  # None: a dead letter, or nothing at all
         self.states: dict[Subject, State] = {}
         self.blocked_since: dict[Subject, float] = {}
+        self.heard_last = time.monotonic()  # when any profile came
         self.told: set[tuple[str, str]] = set()  # versions with too many segments
         self.heard_at: dict[Subject, float] = {}  # when a source last said something, on the monotonic clock
 
@@ -66,6 +69,7 @@ class Assess:
         self.parts: dict[TP, Part] = {}
         self.publisher = Publisher(runtime)
         self._lock = asyncio.Lock()
+        self._taking = False  # a profile that was admitted is on its way
 
     async def run(self, stream: Any) -> None:
         """The body of the Faust agent; it does not raise."""
@@ -88,10 +92,32 @@ class Assess:
             return
         self.runtime.progress.taken(part.tp, part.cursor.wanted, int(message.timestamp * 1e6))
         self.runtime.metrics.record(part.tp.topic, missing=message.offset - part.admitted - 1)
-        part.admitted = message.offset
-        part.waiting.append((message.offset, decode_profile_record(message.value)))
+        part.admitted, part.heard_last = message.offset, time.monotonic()
+        self._taking = True
+        try:
+            part.waiting.append((message.offset, await self._read(message)))
+        finally:
+            self._taking = False
         if len(part.waiting) >= MAX_BATCH:
             await self.flush()
+
+    async def _read(self, message: Any) -> ProfileRecord | None:
+        """The profile; None when it cannot be read and lies in the dead letters now."""
+        try:
+            return decode_profile(message.value)
+        except BadRecord as error:
+            await self.runtime.bury(message, error, self.name)
+            return None
+
+    async def _look_ahead(self) -> None:
+        """See what lies behind the last profile of each partition: holes, and what was lost or deleted."""
+        for part in list(self.parts.values()):
+            if self._taking:
+                return
+            if part.cursor.reach():
+                part.waiting.append((part.cursor.wanted - 1, None))
+                self.runtime.progress.taken(part.tp, part.cursor.wanted)
+            await part.cursor.probe(time.monotonic() - part.heard_last)
 
     async def _part(self, tp: TP, generation: int) -> Part | None:
         async with self._lock:
@@ -149,6 +175,7 @@ class Assess:
     async def tick(self) -> None:
         """Give up on sources that have kept a window waiting for longer than the grace; notice who fell silent."""
         await self._take_over()
+        await self._look_ahead()
         await self.flush()
         grace, now = self.runtime.settings.seconds("assess_grace"), time.monotonic()
         async with self._lock:
@@ -178,11 +205,11 @@ class Assess:
         return True
 
     async def _apply(self, part: Part, give_up: list[Subject] | None = None) -> None:
-        waiting = part.waiting
+        waiting = list(part.waiting)  # more may come meanwhile
         if not waiting and not give_up:
             return
         next_offset = waiting[-1][0] + 1 if waiting else part.next_offset
-        call = Application(self.runtime, part, [record for _, record in waiting], give_up or [], next_offset)
+        call = Application(self.runtime, part, [r for _, r in waiting if r is not None], give_up or [], next_offset)
         began = time.monotonic()
         try:
             await self.runtime.stored(call.apply)
@@ -262,7 +289,7 @@ class Application:
                 profile = profile_in(record, body) if body is not None else None
                 # Rows of all versions side by side are those of the versions once more.
                 if profile is not None and record.version:
-                    windows.append(_counts(record, profile))
+                    windows.append(counts_of(record, profile))
                 estimates += self._hear(record, profile)
             for subject in self._give_up:
                 assembly = self.states[subject].assembly
@@ -273,7 +300,7 @@ class Application:
                 estimates += self._assess(subject)
             tx.add_windows(windows)
             self._forget_unknown()
-            tx.append_events([_event(note) for note in [*self.heard, *self.notes]])
+            tx.append_events([event_of(note) for note in [*self.heard, *self.notes]])
             tx.set_estimates(estimates)
             tx.save_states({s: StoredState(STATE_FORMAT, state.encode()) for s, state in self.states.items()})
             tx.enqueue([outbox(note, part.tp.partition, runtime.settings) for note in self.notes])
@@ -369,39 +396,3 @@ class Application:
             )
             for c in conclusions
         ]  # fmt: skip
-
-
-def _counts(record: ProfileRecord, profile: Profile) -> WindowCounts:
-    counts = profile.counts
-    failed = counts.get("failed", 0) + counts.get("abstained", 0)
-    return WindowCounts(
-        model=record.model,
-        version=record.version,
-        segment=record.segment,
-        window_start_us=record.start,
-        window_end_us=record.start + record.length,
-        n=profile.n,
-        n_late=counts.get("late", 0),
-        n_capped=counts.get("capped", 0),
-        n_failed=failed,
-        n_input=counts.get("n_input", 0),
-        n_labelled=counts.get("audit.n", 0),
-        n_correct=counts.get("audit.n_correct", 0),
-        weight=counts.get("weight", 0) / WEIGHT,
-    )
-
-
-def _event(note: Note) -> Event:
-    return Event(
-        event_id=note.id,
-        kind=note.kind,
-        model=note.subject.model,
-        version=note.subject.version,
-        segment=note.subject.segment,
-        check=note.check,
-        severity=note.severity,
-        occurred_at_us=note.at_us,
-        window_start_us=note.start_us,
-        window_end_us=note.end_us,
-        body=note.body,
-    )

@@ -1,8 +1,10 @@
 """inputs -> profiles: recompute embeddings of sampled inputs, batched over partitions, in ONNX Runtime's own thread."""
 
 import asyncio
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,7 +23,11 @@ from streams.records import InputSample, decode_input
 from streams.runtime import Runtime
 from streams.topics import INPUTS
 
+log = logging.getLogger(__name__)
 RETRY_AFTER = 30.0  # seconds before a model that could not be loaded is tried again
+
+
+Stamp = tuple[int, int, int] | None  # of a local file: when it was changed, its size, its number
 
 
 class Waiting(NamedTuple):
@@ -33,11 +39,12 @@ class Waiting(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """An embedder, or why there is none."""
+    """An embedder, or why there is none, from a file that looked like `stamp`."""
 
     embedder: Embedder | None
     error: str
     at: float
+    stamp: Stamp = None
 
 
 class Embed(Intake):
@@ -118,25 +125,27 @@ class Embed(Intake):
                 kept.append((i, item))
             except BadInput as error:
                 item.lane.bury(item.message, error, self.name)
-        if not kept:
+        return await self._computed(loaded.embedder, kept, tensors)
+
+    async def _computed(
+        self, embedder: Embedder, items: list[tuple[int, Waiting]], tensors: list[NDArray[Any]]
+    ) -> dict[int, Recomputed]:
+        """A batch the model fails on, perhaps for want of memory, is tried in halves; an input that fails is buried."""
+        if not items:
             return {}
         try:
             began = time.monotonic()
-            rows = await self._in_thread(recomputed, loaded.embedder, np.stack(tensors))
-            self.runtime.metrics.embedded(loaded.embedder.provider, len(rows), time.monotonic() - began)
-        except (EmbedError, ValueError) as error:
-            return await self._halved(file, kept, error)
-        return {i: row for (i, _), row in zip(kept, rows, strict=True)}
-
-    async def _halved(
-        self, file: ModelFile, items: list[tuple[int, Waiting]], error: EmbedError | ValueError
-    ) -> dict[int, Recomputed]:
-        """A batch the model failed on is tried in halves (memory); a single input that fails is buried."""
-        if len(items) == 1:
-            items[0][1].lane.bury(items[0][1].message, BadInput(str(error)), self.name)
-            return {}
-        middle = len(items) // 2
-        return {**await self._of_model(file, items[:middle]), **await self._of_model(file, items[middle:])}
+            rows = await self._in_thread(recomputed, embedder, np.stack(tensors))
+            self.runtime.metrics.embedded(embedder.provider, len(rows), time.monotonic() - began)
+        except (EmbedError, ValueError, MemoryError) as error:
+            if len(items) == 1:
+                items[0][1].lane.bury(items[0][1].message, BadInput(str(error)), self.name)
+                return {}
+            half = len(items) // 2
+            log.warning("a batch of %s is embedded in halves: %s", len(items), error)
+            first = await self._computed(embedder, items[:half], tensors[:half])
+            return first | await self._computed(embedder, items[half:], tensors[half:])
+        return {i: row for (i, _), row in zip(items, rows, strict=True)}
 
     async def _tensor(self, item: Waiting, embedder: Embedder) -> NDArray[Any]:
         sample: InputSample = item.stamped.event
@@ -172,13 +181,15 @@ class Embed(Intake):
 
     async def _model(self, file: ModelFile) -> Loaded:
         loaded = self._models.get(file)
-        if loaded is None or (loaded.embedder is None and time.monotonic() - loaded.at > RETRY_AFTER):
+        failed = loaded is not None and loaded.embedder is None
+        # A file that was put right is read at once: what is replayed then must not be buried once more.
+        if loaded is None or (failed and (time.monotonic() - loaded.at > RETRY_AFTER or _stamp(file) != loaded.stamp)):
             loaded = await self._in_thread(self._load, file)
             self._models[file] = loaded
         return loaded
 
     def _load(self, file: ModelFile) -> Loaded:
-        settings = self.runtime.settings
+        settings, stamp = self.runtime.settings, _stamp(file)
         try:
             content = model_bytes(file, settings.model_prefixes)
             embedder = Embedder.load(
@@ -186,7 +197,7 @@ class Embed(Intake):
                 policy=settings.provider_policy, max_batch=settings.embed_batch,
             )  # fmt: skip
         except (ModelLoadError, ModelError, BadInput, OSError) as error:
-            return Loaded(None, f"the model's ONNX file cannot be used: {error}", time.monotonic())
+            return Loaded(None, f"the model's ONNX file cannot be used: {error}", time.monotonic(), stamp)
         return Loaded(embedder, "", time.monotonic())
 
     async def _in_thread(self, call: Any, *args: Any) -> Any:
@@ -203,3 +214,12 @@ def as_taken(tensor: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
             f"input is {tensor.dtype}, the model takes {dtype}: send {dtype} or a type that converts to it"
         )
     return tensor.astype(dtype, copy=False)
+
+
+def _stamp(file: ModelFile) -> Stamp:
+    """None where there is no such file here."""
+    try:
+        found = Path(file.path).stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -112,11 +112,8 @@ class Label(Intake):
 
     def _patience(self, lane: Lane, expected: Sequence[Stamped]) -> dict[str, float]:
         """Until when each id is waited for because its label is new, on the monotonic clock."""
-        patience, now, now_us = (
-            self.runtime.settings.seconds("label_patience"),
-            time.monotonic(),
-            time.time_ns() // 1000,
-        )
+        patience, now = self.runtime.settings.seconds("label_patience"), time.monotonic()
+        now_us = self.runtime.clock.now_us()
         until: dict[str, float] = {}
         for stamped in expected:
             name, age = stamped.event[0].inference_id, max(now_us - stamped.received, 0) / 1e6

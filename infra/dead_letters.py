@@ -30,7 +30,7 @@ class DeadLetter(msgspec.Struct):
     truncated: bool
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, bytes | None]]
 
 
 def read(settings: Settings, limit: int | None) -> list[DeadLetter]:
@@ -79,9 +79,11 @@ def resend(settings: Settings, letters: Sequence[DeadLetter]) -> int:
     whole = [letter for letter in letters if not letter.truncated]
     if not whole:
         return 0
+    # The client does not send null as a header's value; nobody here tells it from an empty one.
+    given = [(x, [(name, value or b"") for name, value in x.headers]) for x in whole]
     with connected(settings, KafkaProducer, max_request_size=settings.max_record_bytes + HEADROOM) as producer:
         try:
-            sent = [producer.send(x.topic, key=x.key, value=x.value, headers=x.headers) for x in whole]
+            sent = [producer.send(x.topic, key=x.key, value=x.value, headers=headers) for x, headers in given]
             for future in sent:
                 future.get(timeout=60)
         except KafkaError as error:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,6 +18,7 @@ from infra.store_file import require_file
 from infra.topic_admin import require_topics
 from models.subject_state import FORMAT as STATE_FORMAT
 from streams.app import App, create_app
+from streams.clock import BrokerClock
 from streams.event_store import EventStore
 from streams.inspecting import decode_inspection, inspect_forever
 from streams.intake import Intake
@@ -37,7 +37,8 @@ def create_worker(settings: Settings, agents: Iterable[str] = tuple(AGENTS)) -> 
     """A Faust app with the named agents, and their runtime. Raises KeyError for an agent that does not exist."""
     chosen = [name for name in AGENTS if name in set(agents)]
     app = create_app(settings)
-    runtime = Runtime(settings, app, EventStore(settings.store))
+    clock = BrokerClock()
+    runtime = Runtime(settings, app, EventStore(settings.store, clock.now_us), clock)
     members = [AGENTS[name](runtime) for name in chosen]
     for member in members:
         _join(app, settings, member)
@@ -77,7 +78,7 @@ def _wire(app: App, runtime: Runtime, members: list[Intake | Assess]) -> None:
         while not app.should_stop:
             await asyncio.sleep(PRUNE)
             days = float(runtime.settings.keep_days)
-            await runtime.stored(runtime.store.prune, time.time_ns() // 1000, days, days)
+            await runtime.stored(runtime.store.prune, runtime.clock.now_us(), days, days)
 
     async def inspect() -> None:
         await inspect_forever(runtime)

@@ -25,8 +25,11 @@ Policy = Literal["require", "prefer", "cpu"]
 Floats = NDArray[np.float32]
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-# What ONNX Runtime raises; each derives from Exception directly.
+# What ONNX Runtime raises; each of its own derives from Exception directly. What happens in C++ outside of its kernels,
+# such as a CUDA call that finds no memory while a session is made, comes as one of the two built-in ones.
 REFUSALS = (
+    RuntimeError,
+    MemoryError,
     native.Fail,
     native.InvalidArgument,
     native.InvalidGraph,

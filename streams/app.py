@@ -20,6 +20,7 @@ class App(faust.App):
 
     frontiers: Frontiers
     on_commit: Callable[[bool], None]  # called with whether the broker took a commit
+    on_lost: Callable[[str, int], None]  # called with a topic, and how many of its records were deleted unread
 
     def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> Buffer:  # noqa: N802 -- Faust's name
         """The buffer between the consumer and an agent."""
@@ -61,6 +62,6 @@ def create_app(settings: Settings, **given: Any) -> App:
         datadir=str(Path(tempfile.gettempdir()) / f"bestbefore-{settings.group}"),
         **given,
     )
-    app.frontiers, app.on_commit = {}, unnoticed
+    app.frontiers, app.on_commit, app.on_lost = {}, unnoticed, unnoticed
     app.transport = FrontierTransport(app.conf.broker_consumer, app)
     return app

@@ -142,6 +142,7 @@ class Lane:
         self._frontier: Frontier = (start, clock)
         self._idle_told = False
         self._expected: set[Subject] = set()
+        self.awaited: int | None = None  # offset of the next record, when all before it were read
         self.opened = self.last_record = time.monotonic()
 
     # -- records -----------------------------------------------------------------------------------------
@@ -156,6 +157,19 @@ class Lane:
         self.last_record = time.monotonic()
         self._idle_told = False
         return True
+
+    def reach(self) -> None:
+        """Pass over a hole behind the last record, so that an end that is one is reached; see `Cursor.reach`."""
+        if self.cursor.reach():
+            self.runtime.progress.taken(self.tp, self.cursor.wanted)
+            self.passed(self.cursor.wanted - 1)
+
+    async def probe(self) -> None:
+        """Ask for what should have come; note where the next record is due, if nothing waits."""
+        at_end = self.runtime.app.consumer.highwater(self.tp) == self.cursor.wanted
+        self.awaited = self.cursor.wanted if at_end else None
+        if not at_end:
+            await self.cursor.probe(time.monotonic() - self.last_record)
 
     def expect(self, registry: Registry) -> None:
         """Report on every registered model version: a window waits for all partitions that may have rows of it."""
@@ -291,13 +305,14 @@ class Lane:
         if (
             not quiet
             or self.queue_hold
-            or self._idle_told
             or not self.runtime.holds(self.tp, self.generation)
             or self.runtime.app.consumer.highwater(self.tp) != self.cursor.wanted  # lower: not known yet
         ):
             return
         async with self.adding:
             cut = self.book.cut(now_us)
+            if cut is None and self._idle_told:
+                return  # until a window ends that was open when the partition fell silent
             if cut is not None:
                 offset, clock = self._frontier
                 clock = clock or Clock()

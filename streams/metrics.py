@@ -44,6 +44,7 @@ class Metrics:
         self._repeated = count("ids_repeated", "Of those, ids that had come before in the window.", "model")
         self._unusable = count("unusable_outputs", "Scores or embeddings that are no numbers.", "topic", "model")
         self._missing = count("missing_records", "Offsets that do not exist at the broker.", "topic")
+        self._lost = count("lost_records", "Records deleted from a topic before they were read.", "topic")
         self._dead = count("dead_letters", "Records put into the dead letters.", "topic", "stage")
         self._commits = count("commits", "Commits of offsets by their end: done or failed.", "result")
         self._closed = count("windows_closed", "Windows of a source partition that were published.", "topic")
@@ -123,6 +124,10 @@ class Metrics:
     def dead_letter(self, topic: str, stage: str) -> None:
         """A record goes to the dead letters."""
         self._dead.labels(self.topic(topic), stage).inc()
+
+    def lost(self, topic: str, n: int) -> None:
+        """Records were deleted from a topic before they were read."""
+        self._lost.labels(self.topic(topic)).inc(n)
 
     def commit(self, *, done: bool) -> None:
         """A commit has ended."""

@@ -318,8 +318,8 @@ def decode_input(headers: Iterable[tuple[str, bytes | None]]) -> InputSample:
     fields: dict[str, Any] = {}
     for key, raw in headers or ():
         name = key.lower()
-        if name not in InputSample.__struct_fields__ or raw is None:
-            continue
+        if name not in InputSample.__struct_fields__ or raw is None or name in fields:
+            continue  # of headers that come twice the first counts
         try:
             text = raw.decode("utf-8")
             fields[name] = json.loads(text) if name in ("shape", "segment") else text

@@ -5,7 +5,7 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -15,6 +15,7 @@ from faust.exceptions import ProducerSendError
 from faust.types import TP
 
 from models.inspection import Inspection
+from streams.clock import BrokerClock
 from streams.delivery import Frontiers
 from streams.errors import BadRecord, BestbeforeError, StoreUnreachable, TooNew
 from streams.event_store import EventStore
@@ -32,7 +33,8 @@ T = TypeVar("T")
 EXIT_REFUSED, EXIT_BROKEN = 2, 71
 CATCH_UP = 10.0  # seconds for which windows of a worker that starts wait for lifecycle events that lie at the broker
 MAX_TRACE = 4096
-Headers = list[tuple[str, bytes]]
+MAX_HEAD, MAX_NAME, MAX_HEADERS = 4096, 200, 20  # of a record that is too large to be kept: bytes of a part, headers
+Headers = list[tuple[str, bytes | None]]
 
 
 class Runtime:
@@ -43,8 +45,9 @@ class Runtime:
     is skipped.
     """
 
-    def __init__(self, settings: Settings, app: Any, store: EventStore) -> None:
+    def __init__(self, settings: Settings, app: Any, store: EventStore, clock: BrokerClock | None = None) -> None:
         self.settings, self.app, self.store = settings, app, store
+        self.clock = clock or BrokerClock()
         self.registry = Registry(
             window_us=settings.us("default_window"),
             lateness_us=settings.us("default_lateness"),
@@ -57,6 +60,7 @@ class Runtime:
         self.processed: dict[TP, int] = self.progress.wanted
         self.metrics = Metrics(self.registry.describes, settings.topic_prefix)
         app.on_commit = lambda done: self.metrics.commit(done=done)
+        app.on_lost = self.metrics.lost
         self.assigned = False  # whether the group has given this worker its share, be it none
         self.outbox = 0  # records in the outbox of the store, when last asked
         self.metrics.watch(lambda: self.progress.snapshot, self.services, lambda: self.outbox)
@@ -104,7 +108,13 @@ class Runtime:
         while not self.lifecycle_read() and time.monotonic() < self._waits_until:
             await asyncio.sleep(0.05)
 
-    async def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None = None) -> None:
+    async def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes | None]] | None = None,
+    ) -> None:
         """Send to a topic (by its short name) and wait for the broker's acknowledgement, trying until it comes.
 
         Raises what the producer raised for a record that is too large: trying again would not make it smaller.
@@ -112,7 +122,7 @@ class Runtime:
         producer = await self.app.maybe_start_producer()
 
         async def deliver() -> None:
-            await (await producer.send(self.settings.topic(topic), key, value, None, None, headers or []))
+            await (await producer.send(self.settings.topic(topic), key, value, None, None, list(headers or ())))
 
         told = f"waiting for the broker to take a record for {topic}: %r"
         await self._until(deliver, (TimeoutError, KafkaError, ProducerSendError), "broker", told)
@@ -139,17 +149,20 @@ class Runtime:
 
     async def bury(self, message: Any, error: Exception, agent: str) -> None:
         """Put a record that cannot be used into the dead letters: bytes, key and headers as they came, and why."""
-        value = message.value
         stage = error.stage if isinstance(error, BadRecord) else "unexpected"
-        headers: Headers = [*(message.headers or ()), *_reason(message, error, agent, stage)]
         self.metrics.dead_letter(message.topic, stage)
+        reason = _reason(message, error, agent, stage)
+        # A client sends no record that has neither key nor value, though the protocol has them.
+        value = b"" if message.key is None and message.value is None else message.value
         log.warning("dead letter from %s[%s]@%s: %s", message.topic, message.partition, message.offset, told(error))
         try:
-            await self.send(DEAD_LETTERS, message.key, value, headers)
+            await self.send(DEAD_LETTERS, message.key, value, [*(message.headers or ()), *reason])
         except (MessageSizeTooLargeError, ProducerSendError):
-            size = str(len(value or b"")).encode()
-            head = (value or b"")[:4096]
-            await self.send(DEAD_LETTERS, message.key, head, [*headers, ("bestbefore.truncated.from", size)])
+            # The worker may read records that are larger than those it may send; any part may be what is large.
+            key = message.key and message.key[:MAX_HEAD]
+            size = str(len(message.value or b"")).encode()
+            headers = [*_shortened(message.headers or ()), *reason, ("bestbefore.truncated.from", size)]
+            await self.send(DEAD_LETTERS, key, (message.value or b"")[:MAX_HEAD], headers)
 
     def end(self, reason: str, error: BaseException | None = None) -> None:
         """End the worker: it cannot go on without losing something. What it read is read again by the next."""
@@ -178,6 +191,11 @@ def trace_of(error: Exception) -> str:
     """Where an error was raised, without what it says unless it is ours; its last lines."""
     where = "".join(traceback.format_tb(error.__traceback__))
     return f"{where}{type(error).__name__}: {told(error)}"[-MAX_TRACE:]
+
+
+def _shortened(headers: Iterable[tuple[str, bytes | None]]) -> Headers:
+    """As many headers as are worth a look, each with as much of it."""
+    return [(name[:MAX_NAME], value and value[:MAX_HEAD]) for name, value in list(headers)[:MAX_HEADERS]]
 
 
 def _reason(message: Any, error: Exception, agent: str, stage: str) -> Headers:

@@ -71,7 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     oldest_event: str = "400 days"
     """How far behind the broker's clock an event time may be; beyond it the time is capped and counted."""
     idle_after: str = "60 s"
-    """A partition without records for this long closes its finished windows by the wall clock."""
+    """A partition without records for this long closes its finished windows by the clock."""
     assess_grace: str = "60 s"
     """How long a window waits for a partition that has stopped reporting."""
     label_patience: str = "30 s"

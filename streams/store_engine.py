@@ -31,8 +31,8 @@ POSTGRES_ARGS: dict[str, str] = {
     "tcp_user_timeout": "20000",
     "options": POSTGRES_OPTIONS,
 }
-# SQLSTATEs after which the same may succeed: lost connection, shutdown, want of resources, conflict, lock, timeout.
-_PASSING = ("08", "57P", "53", "40", "55P03", "57014")
+# SQLSTATEs after which the same may succeed: connection, shutdown, want of resources, conflict, lock, timeout, disk.
+_PASSING = ("08", "57P", "53", "40", "55P03", "57014", "58")
 _UNDEFINED = {"42P01", "42703"}  # undefined_table, undefined_column
 
 

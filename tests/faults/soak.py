@@ -15,11 +15,12 @@ from pathlib import Path
 import click
 import msgspec
 
+from tests.faults.bad_records import poison
 from tests.faults.checker import Verdict, verdict
 from tests.faults.nemesis import FAULTS, rounds
 from tests.faults.play import RECOVERED_WITHIN, Injected, Run, play
 from tests.faults.rig import PASSED, Rig, rig
-from tests.faults.traffic import DAY_US, Traffic
+from tests.faults.traffic import DAY_US, SOURCES, Traffic
 
 DAYS_PER_SECOND = 0.4  # 2000 events a second
 MOST_MEMORY_MB = 700
@@ -45,7 +46,7 @@ class Report(msgspec.Struct, kw_only=True):
 
 def soak(seed: int, minutes: float) -> Report:
     """Run it. The folder with all logs stays when anything is broken."""
-    traffic = Traffic(seed, days=int(minutes * 60 * DAYS_PER_SECOND) + 2)
+    traffic = Traffic(seed, days=int(minutes * 60 * DAYS_PER_SECOND) + 2, sources=(*SOURCES, poison))
     began = time.monotonic()
 
     def told(one: Injected, place: Rig) -> None:

@@ -7,11 +7,12 @@ import time
 
 import pytest
 
+from tests.faults.bad_records import poison
 from tests.faults.checker import verdict
 from tests.faults.nemesis import named
 from tests.faults.play import play
 from tests.faults.rig import PASSED, rig
-from tests.faults.traffic import DAY_US, Traffic
+from tests.faults.traffic import DAY_US, SOURCES, Traffic
 
 SEED = 2026
 DAYS_PER_SECOND = 1.2
@@ -26,7 +27,7 @@ PLAN = [
 @pytest.mark.timeout(400)
 def test_counts_are_exact_and_one_trigger_comes_under_faults(capsys: pytest.CaptureFixture[str]) -> None:
     """Two workers, a broker, a store and their network, all hurt during 200 000 events."""
-    began, traffic = time.monotonic(), Traffic(SEED)
+    began, traffic = time.monotonic(), Traffic(SEED, sources=(*SOURCES, poison))
     with rig(SEED, traffic.versions) as place:
         run = play(place, traffic, DAYS_PER_SECOND * DAY_US, PLAN)
         settled = time.monotonic() - began
