@@ -121,14 +121,13 @@ class Pipeline:
 
     def _run(self) -> None:
         self._heart.begin()
-        while not self._finished():
+        while self._awake():
             try:
                 self._step()
             except Exception as error:
                 self._ledger.note("recorder", error)
                 log.exception("the recorder goes on after a defect of its own; please report it")
                 time.sleep(_AFTER_DEFECT)
-            self._sleep()
         self._farewell()
 
     def _step(self) -> None:
@@ -163,15 +162,17 @@ class Pipeline:
         self._delivery.close(0.0 if self._deadline is None else self._deadline - time.monotonic())
 
     def _finished(self) -> bool:
-        with self._ledger.lock:
-            return self._deadline is not None and (self._ledger.items == 0 or time.monotonic() >= self._deadline)
+        """Whether to end; with the ledger's lock held."""
+        return self._deadline is not None and (self._ledger.items == 0 or time.monotonic() >= self._deadline)
 
     def _hurried(self) -> bool:
         return self._flushing > 0 or self._deadline is not None
 
-    def _sleep(self) -> None:
-        """Wait for rows, for acknowledgements, for a heartbeat, or until a failed attempt may be repeated."""
+    def _awake(self) -> bool:
+        """Wait for rows, acknowledgements, a heartbeat, or until a failed attempt may be repeated; False at the end."""
         with self._ledger.changed:
+            if self._finished():
+                return False
             timeout = self._delivery.wait()
             if self._delivery.connected:
                 timeout = min(timeout, self._heart.left())
@@ -179,11 +180,11 @@ class Pipeline:
                     timeout = min(timeout, self._intake.due(self._hurried()))
             if self._deadline is not None:
                 timeout = min(timeout, self._deadline - time.monotonic())
-            if timeout <= 0:
-                return
-            self._idle = True
-            self._ledger.changed.wait(max(timeout, 0.001))
-            self._idle = False
+            if timeout > 0:
+                self._idle = True
+                self._ledger.changed.wait(max(timeout, 0.001))
+                self._idle = False
+            return not self._finished()
 
     def _taken(self) -> Chunk | None:
         with self._ledger.lock:
