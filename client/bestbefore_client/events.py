@@ -26,7 +26,7 @@ class Shape:
     """What rows must share to stand in one frame, and how they lie: `width` places, one after the other.
 
     id, time, `DEFAULTED`, features, segments, scores (k places, or one array where `scores` is -k), embedding (one
-    array), reserved fields. `base` is the bytes a row takes beside its values.
+    array), reserved fields. `base` is the bytes a row takes beside what is long; the last `measured` places are.
     """
 
     version: str
@@ -38,6 +38,7 @@ class Shape:
     reserved: tuple[str, ...]
     width: int
     base: int
+    measured: int
 
 
 @dataclass

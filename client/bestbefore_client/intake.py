@@ -52,7 +52,7 @@ class Intake:
         if at > self.high:  # noqa: PLR1730
             self.high = at
         chunk.items += 1
-        return self._filled(chunk)
+        return chunk.items >= self.frame_rows and self._filled(chunk)
 
     def thing(self, thing: Thing, items: int, high: int) -> bool:
         """Add a block or a message whose newest event is of time `high`; True when it filled a chunk."""

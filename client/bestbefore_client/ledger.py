@@ -42,6 +42,7 @@ class Ledger:
         self.lock = threading.RLock()
         self.changed = threading.Condition(self.lock)
         self.max_items, self.max_bytes = max_items, max_bytes
+        self._crowded = max_bytes - min(2048, max_bytes // 100)
         self.items = self.bytes = self.delivered = self.lost = 0
         self.recorded = self.sampled_out = 0
         self.dropped: dict[str, int] = {}
@@ -51,8 +52,8 @@ class Ledger:
 
     @property
     def full(self) -> bool:
-        """Whether there is no room for the smallest event; read without the lock, as a hint."""
-        return self.items >= self.max_items or self.bytes >= self.max_bytes
+        """Whether there is hardly room for an event; read without the lock, to save the work of making one."""
+        return self.items >= self.max_items or self.bytes >= self._crowded
 
     def admit(self, items: int, size: int, share: float = 1.0) -> bool:
         """Take responsibility for `items` of `size` bytes; False, and counted as dropped, when there is no room.

@@ -47,8 +47,11 @@ class Pipeline:
         ledger = self._ledger
         with ledger.lock:
             ledger.recorded += 1
-            if not ledger.admit(1, size):
+            if ledger.refusing or ledger.items >= ledger.max_items or ledger.bytes + size > ledger.max_bytes:
+                ledger.admit(1, size)  # which counts the drop
                 return
+            ledger.items += 1
+            ledger.bytes += size
             if self._intake.row(shape, values, size, at) and self._idle:
                 ledger.changed.notify_all()
             if self._thread is None:
@@ -124,7 +127,7 @@ class Pipeline:
         while self._awake():
             try:
                 self._step()
-            except Exception as error:
+            except Exception as error:  # noqa: PERF203 -- the thread must go on, and says so
                 self._ledger.note("recorder", error)
                 log.exception("the recorder goes on after a defect of its own; please report it")
                 time.sleep(_AFTER_DEFECT)

@@ -23,6 +23,7 @@ MAX_SEGMENT_KEYS = 8
 _MOST_KNOWN = 1000
 _SLOT_BYTES = 9  # a place in a list that grows by an eighth
 _TIME_BYTES = 32
+_ID_BYTES = 49 + MAX_ID // 2  # text that is not ASCII takes more; few ids are that long
 _NUMBER_BYTES = 24
 
 _FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
@@ -60,38 +61,36 @@ class Rows:
 
         Raises ValueError or TypeError when something is malformed.
         """
-        if features:
-            names, plain = tuple(features), (*facts, *features.values())
-        else:
-            names, plain = (), facts
-        long = self._long.get(tuple(map(type, plain)))
+        names, plain = (tuple(features), (*facts, *features.values())) if features else ((), facts)
+        types = tuple(map(type, plain))
+        long = self._long.get(types)
         if long is None:
             plain, long = self._measured(plain)
         keys, places = self._own if segment is None else self._placed(segment)
-        size = _NUMBER_BYTES * len(plain) + getsizeof(id)
-        for at in long:
-            size += getsizeof(plain[at])
-        row = (id, time_us, *plain, *places)
-        classes: tuple[str, ...] = ()
-        k = d = 0
+        classes: Any = ()
+        points: tuple[Any, ...] = ()
+        k = 0
         if scores is not None:
-            classes, points, k = self._scored(scores)
-            row += points
-            size += getsizeof(points[0]) if k < 0 else 24 * k
-        if embedding is not None:
-            vector = vector_of(embedding)
-            row += (vector,)
-            d, size = len(vector), size + getsizeof(vector)
-        kept: tuple[str, ...] = ()
-        if reserved:
-            kept, texts = tuple(reserved), tuple(reserved.values())
-            row += texts
-            size += sum(map(getsizeof, texts))
-        key = (version, names, keys, classes, k, d, kept)
-        shape = self._shapes.get(key) or self._new(key)
+            if type(scores) is dict and _NUMBERS.issuperset(map(type, scores.values())):
+                classes, points, k = tuple(scores), tuple(scores.values()), len(scores)
+            else:
+                classes, points, k = self._scored(scores)
+        if embedding is None and reserved is None:
+            key: Any = (version, names, keys, classes, k)
+            row = (id, time_us, *plain, *places, *points)
+        else:
+            vector, kept = () if embedding is None else (vector_of(embedding),), reserved or {}
+            key = (version, names, keys, classes, k, len(vector[0]) if vector else 0, tuple(kept))
+            row = (id, time_us, *plain, *places, *points, *vector, *kept.values())
+        shape = self._shapes.get(key) or self._new(*key)
         if len(row) != shape.width:
             raise ValueError("its features changed while they were recorded; give each call a dictionary of its own")
-        return shape, row, size + shape.base
+        size = shape.base
+        for at in long:
+            size += getsizeof(plain[at])
+        if shape.measured:
+            size += sum(map(getsizeof, row[-shape.measured :]))
+        return shape, row, size
 
     def placed(self, segment: Mapping[str, Any] | None) -> dict[str, str]:
         """Give the segment of a row: the recorder's own, and what the call says."""
@@ -131,13 +130,15 @@ class Rows:
             raise ValueError(f"{len(array)} scores for {len(names)} classes")
         return names, (array,), -len(array)
 
-    def _new(self, key: Any) -> Shape:
-        version, names, keys, classes, k, d, kept = key
-        width = 2 + len(DEFAULTED) + len(names) + len(keys) + max(k, int(k < 0)) + int(d > 0) + len(kept)
+    def _new(
+        self, version: str, names: Any, keys: Any, classes: Any, k: int, d: int = 0, kept: tuple[str, ...] = ()
+    ) -> Shape:
+        arrays = int(k < 0) + int(d > 0)
+        width = 2 + len(DEFAULTED) + len(names) + len(keys) + max(k, 0) + arrays + len(kept)
         # Texts of a segment are shared by all rows that have it.
-        shape = Shape(
-            version, names, keys, tuple(map(str, classes)), k, d, kept, width, _SLOT_BYTES * width + _TIME_BYTES
-        )
+        base = (_SLOT_BYTES + _NUMBER_BYTES) * width + _TIME_BYTES + _ID_BYTES
+        shape = Shape(version, names, keys, tuple(map(str, classes)), k, d, kept, width, base, arrays + len(kept))
+        key = (version, names, keys, classes, k, d, kept) if d or kept else (version, names, keys, classes, k)
         _room(self._shapes)[key] = shape
         return shape
 
