@@ -52,6 +52,11 @@ def as_column(value: Any) -> Any:
     return listed
 
 
+def is_column(value: Any) -> bool:
+    """Whether a reserved field was given with one entry per row, and not as one value for all."""
+    return isinstance(value, (list, np.ndarray)) or hasattr(value, "to_numpy")
+
+
 def rows_of(column: Any, rows: NDArray[np.intp]) -> Any:
     """Pick rows out of a column, as a copy; one text stands for every row."""
     if isinstance(column, str) or column is None:

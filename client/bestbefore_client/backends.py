@@ -14,6 +14,7 @@ Landed = Callable[[Optional[BaseException]], None]
 BACKENDS = ("auto", "kafka-python", "confluent")
 PATIENCE = 2.0  # longest that a library may block the recorder's thread, so that close() is heard; seconds
 EXPIRY = 120.0  # seconds a record waits for its acknowledgement, or for a topic that the broker does not have
+BACKOFF = 2.0  # longest pause before a lost broker is tried again; a library's own default may be half a minute
 BATCH = 1 << 19  # a few frames a request: with one each, the broker takes a third of the rate
 
 

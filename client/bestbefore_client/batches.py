@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bestbefore_client.arrays import as_array, as_column, rows_of
+from bestbefore_client.arrays import as_array, as_column, is_column, rows_of
 from bestbefore_client.columns import VECTOR, Column, Repeated, Strings
 from bestbefore_client.events import OVERHEAD, Block
 from bestbefore_client.frame import KINDS
@@ -90,15 +90,11 @@ def prefixed(prefix: str, columns: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def reserved_columns(reserved: Mapping[str, Any]) -> dict[str, Any]:
     """Give reserved fields as columns: text or an object for all rows, a list with one entry per row."""
-    lists = {name: as_column(v) for name, v in reserved.items() if not isinstance(v, (str, Mapping)) and _many(v)}
+    lists = {name: as_column(v) for name, v in reserved.items() if is_column(v)}
     columns: dict[str, Any] = checked_reserved({name: v for name, v in reserved.items() if name not in lists})
     for name, values in lists.items():
         columns[name] = [None if v is None else checked_reserved({name: v})[name] for v in values]
     return columns
-
-
-def _many(value: Any) -> bool:
-    return isinstance(value, (list, np.ndarray)) or hasattr(value, "to_numpy")
 
 
 def _column(name: str, value: Any) -> tuple[Any, bool]:

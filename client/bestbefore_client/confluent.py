@@ -10,13 +10,14 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
 
-from bestbefore_client.backends import BATCH, EXPIRY, PATIENCE, Landed
+from bestbefore_client.backends import BACKOFF, BATCH, EXPIRY, PATIENCE, Landed
 from bestbefore_client.events import Message
 from bestbefore_client.security import Security
 
 _FRESH = 60.0  # seconds that a topic's partitions are believed
+_QUIET = 60.0  # seconds between two complaints
 
-log = logging.getLogger("bestbefore_client.librdkafka")
+log = logging.getLogger("bestbefore_client")
 
 
 class Confluent:
@@ -38,11 +39,15 @@ class Confluent:
             "message.max.bytes": 1_048_588,
             "message.timeout.ms": int(EXPIRY * 1000),
             "queue.buffering.max.kbytes": max(window // 1024, 2048) + 1024,
+            "reconnect.backoff.max.ms": int(BACKOFF * 1000),
             "log.connection.close": False,
+            "log_level": 2,  # a lost broker is said by `_said`, not with every attempt
+            "error_cb": self._said,
             **(security.confluent() if security else {}),
             **options,
         }
         self._producer: Any = None
+        self._complained = -_QUIET
         self._topics: dict[str, tuple[float, list[int]]] = {}
 
     def connect(self, topic: str) -> None:
@@ -78,6 +83,11 @@ class Confluent:
             known = sorted(found.partitions)
             self._topics[topic] = (time.monotonic(), known)
         return known
+
+    def _said(self, error: KafkaError) -> None:
+        if time.monotonic() - self._complained >= _QUIET:
+            self._complained = time.monotonic()
+            log.warning("Kafka: %s", error)
 
     def poll(self) -> None:
         """Let callbacks run."""

@@ -10,11 +10,12 @@ from kafka import KafkaProducer
 from kafka.codec import has_lz4
 from kafka.errors import KafkaError, KafkaTimeoutError
 
-from bestbefore_client.backends import BATCH, PATIENCE, Landed
+from bestbefore_client.backends import BACKOFF, BATCH, PATIENCE, Landed
 from bestbefore_client.events import Message
 from bestbefore_client.security import Security
 
 _BLOCK_MS = int(PATIENCE * 1000)
+_BACKOFF_MS = int(BACKOFF * 1000)
 
 
 class KafkaPython:
@@ -33,6 +34,7 @@ class KafkaPython:
             "bootstrap_timeout_ms": _BLOCK_MS,
             "max_block_ms": _BLOCK_MS,
             "metrics_enabled": False,
+            "reconnect_backoff_max_ms": _BACKOFF_MS,
             **(security.kafka_python() if security else {}),
             **options,
         }

@@ -15,7 +15,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from bestbefore_client.arrays import as_column
+from bestbefore_client.arrays import as_column, is_column
 from bestbefore_client.frame import KINDS, RESERVED
 from bestbefore_client.rows import scalar
 
@@ -77,12 +77,10 @@ class Privacy:
 
     def field_columns(self, columns: Mapping[str, Any]) -> dict[str, Any]:
         """Give reserved fields for all rows, or a list with one entry per row."""
-        rows = {name: as_column(c) for name, c in columns.items()}
         return {
-            name: [self._within(name, v) for v in c] if hasattr(c, "__len__") and not isinstance(c, (str, dict))
-            else self._within(name, c)
-            for name, c in rows.items()
-        }  # fmt: skip
+            name: [self._within(name, v) for v in as_column(c)] if is_column(c) else self._within(name, c)
+            for name, c in columns.items()
+        }
 
     def _column(self, name: str, column: Any, n: int, missing: str | None) -> Any:
         if name in self._redact:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 log = logging.getLogger("bestbefore_client")
 
-AT_EXIT = 1.0  # seconds, for all recorders together
+AT_EXIT = 0.9  # seconds, for all recorders together; with what ends a thread, less than one
 
 
 class Forkable(Protocol):
