@@ -37,7 +37,7 @@ down: $(STAMP) ## stop them; their data stay in .bestbefore
 	@$(BIN)/bestbefore down $(ARGS)
 
 bench: $(STAMP) ## every published figure, measured on this machine
-	@for name in store estimator_states cost checks detection run_length change_replay embedding_drift label_free label_free_tables audits forecast demo_seeds policies throughput embed; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+	@for name in store estimator_states cost checks detection run_length change_replay embedding_drift label_free label_free_tables audits forecast demo_seeds policies throughput embed client; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean: ## remove the virtual environment and the caches, not the data of `make up`
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build client/build

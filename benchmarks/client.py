@@ -34,7 +34,8 @@ from infra.local.kafka import Broker
 
 NOWHERE = "127.0.0.1:1"
 BACKENDS = ("kafka-python", "confluent")
-RATES = (1_000, 10_000)
+RATES = (1_000, 10_000, 0)  # 0: one call after the other
+ROOM = {"max_events": 2_000_000, "max_bytes": 2 << 30}  # so that an outage is measured before the bounds are reached
 Call = Callable[[str, dict[str, Any]], object]
 
 
@@ -58,12 +59,12 @@ def events(n: int = 1000) -> list[dict[str, Any]]:
 
 
 def paced(call: Call, rate: int, seconds: float, load: list[dict[str, Any]]) -> NDArray[np.float64]:
-    """Microseconds of each call, made at a rate in bursts of at most a millisecond."""
+    """Microseconds of each call, made at a rate in bursts of at most a millisecond, or one after the other for 0."""
     burst = max(1, rate // 1000)
-    taken = np.empty(int(rate * seconds))
+    taken = np.empty(int(rate * seconds) or 10_000)
     start = time.perf_counter()
     for i in range(len(taken)):
-        if i % burst == 0:
+        if rate and i % burst == 0:
             ahead = start + i / rate - time.perf_counter()
             if ahead > 0:
                 time.sleep(ahead)
@@ -129,7 +130,7 @@ class Bench:
         """Measure single calls at each rate."""
         for rate in RATES:
             runs = [paced(call, rate, self.seconds, self.load) for _ in range(self.repeats)]
-            told(f"{name}, {rate:,}/s", runs, more())
+            told(f"{name}, {f'{rate:,}/s' if rate else 'back to back'}", runs, more())
 
     def recorder(
         self, state: str, broker: str, backend: str, between: Callable[[], object] = str, **options: Any
@@ -139,8 +140,8 @@ class Bench:
             recorder.record("first", **self.load[0])
             recorder.flush(5.0)
             between()
-            for i in range(options.get("max_events", 0)):
-                recorder.record(f"fill-{i}", **self.load[0])
+            while "full" in state and not recorder.dropped:
+                recorder.record("fill", **self.load[0])
             self.calls(f"record {backend}, {state}", record(recorder), lambda: _losses(recorder))
 
     def peers(self, broker: str) -> None:
@@ -229,12 +230,12 @@ def main() -> None:
         bench.server(broker.address, "up")
         for backend in BACKENDS:
             broker.start()
-            bench.recorder("killed", broker.address, backend, broker.kill)
+            bench.recorder("killed", broker.address, backend, broker.kill, **ROOM)
         with suppress(Exception):
             broker.stop()
     for backend in BACKENDS:
-        bench.recorder("never there", NOWHERE, backend)
-        bench.recorder("never there, full", NOWHERE, backend, max_events=5_000)
+        bench.recorder("never there", NOWHERE, backend, **ROOM)
+        bench.recorder("never there, full", NOWHERE, backend)
     bench.server(NOWHERE, "never there")
 
 
