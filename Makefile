@@ -22,7 +22,7 @@ demo: $(STAMP) ## a model decays: real broker, real store, forecast beside the t
 
 test: lint ## lint, then every test, on a real broker and a real Postgres
 	@echo "== tests"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: $(STAMP) ## ruff, formatting, types, layers
 	@echo "== ruff" && $(BIN)/ruff check --quiet .
