@@ -6,9 +6,9 @@
 Events are 1 kB as JSON: twelve numbers, six texts, ten scores, a segment. A real broker on this machine is up, then
 killed, then was never there; `full` is a recorder whose bounds are reached. Percentiles are of single calls, in
 microseconds, each repeat apart: p99 is given as min/median/max over the repeats, because cores are shared; `on a core`
-leaves out what the thread waited for one. Peers in the same run: `json.dumps` of the event, which sending by hand needs before anything else, and `producer.send` of
-kafka-python and `produce` of confluent-kafka of that JSON. The server's thread waits 1 ms for its client, computes for
-about 200 us and records; what is measured is how long that takes in all.
+leaves out what the thread waited for one. Peers in the same run: `json.dumps` of the event, which sending by hand needs
+before anything else, and `producer.send` of kafka-python and `produce` of confluent-kafka of that JSON. The server's
+thread waits 1 ms for its client, computes for about 200 us and records; what is measured is how long that takes in all.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
+import psutil  # type: ignore[import-untyped]
 from bestbefore_client import Recorder
 from confluent_kafka import Producer
 from kafka import KafkaAdminClient, KafkaProducer
@@ -35,7 +35,10 @@ from infra.local.kafka import Broker
 NOWHERE = "127.0.0.1:1"
 BACKENDS = ("kafka-python", "confluent")
 RATES = (1_000, 10_000, 0)  # 0: one call after the other
-ROOM = {"max_events": 2_000_000, "max_bytes": 2 << 30}  # so that an outage is measured before the bounds are reached
+ROOM: dict[str, Any] = {
+    "max_events": 2_000_000,
+    "max_bytes": 2 << 30,
+}  # so that an outage is measured before the bounds are reached
 Call = Callable[[str, dict[str, Any]], object]
 
 
@@ -79,7 +82,7 @@ def paced(
 
 def served(call: Call | None, per_request: int, seconds: float, load: list[dict[str, Any]]) -> NDArray[np.float64]:
     """Microseconds of each request of a server's thread that records `per_request` events in it."""
-    taken = []
+    taken: list[float] = []
     ends = time.perf_counter() + seconds
     while time.perf_counter() < ends:
         before = time.perf_counter()

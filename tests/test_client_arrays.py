@@ -157,7 +157,11 @@ def test_times_of_pandas() -> None:
 def test_a_batch_is_copied_once() -> None:
     """Beside the copy that must be made, because the server uses its arrays again, no memory of that size is taken."""
     n, d = 1000, 2000
-    wide = {"embedding": np.ones((n, d)), "scores": np.ones((n, 500), np.float32), "features": {"x": np.ones(n)}}
+    wide: dict[str, Any] = {
+        "embedding": np.ones((n, d)),
+        "scores": np.ones((n, 500), np.float32),
+        "features": {"x": np.ones(n)},
+    }
     once = n * d * 4 + n * 500 * 4 + n * 8 * 3
     ids = [f"r-{i}" for i in range(n)]
     with Recorder(NOWHERE, model="m", version="1") as dead:

@@ -105,7 +105,7 @@ def test_errors_do_not_quote_what_is_hidden(value: Any, caplog: pytest.LogCaptur
     with Recorder(NOWHERE, model="m", version="1", **options) as dead:
         said = []
         for name in ("name", "user_id"):
-            dead.record("r", features={name: value}, scores={"a": "x"}, segment={name: value})
+            dead.record("r", features={name: value}, scores=["x"], segment={name: value})
             said.append(dead.last_error)
             dead.record_many(["r"], features={name: [value]}, value=["x", "y"])
             said.append(dead.last_error)

@@ -65,7 +65,7 @@ class Columns:
     def segment(self, row: int) -> dict[str, str]:
         """Give the segment of one row."""
         named = ((name[8:], c) for name, c in self.columns.items() if name.startswith("segment."))
-        return {name: c.value if isinstance(c, Repeated) else str(c[row]) for name, c in named}
+        return {name: _text_at(c, row) for name, c in named}
 
     def blocks(self, classes: tuple[str, ...] | None, rows: int) -> Iterator[Block]:
         """Cut them into blocks of at most `rows` rows each, copied once, so that the server may reuse its arrays."""
@@ -105,6 +105,14 @@ def _column(name: str, value: Any) -> tuple[Any, bool]:
     if KINDS.get(name) == VECTOR:
         return as_array(value)
     return as_column(value), False
+
+
+def _text_at(column: Column, row: int) -> str:
+    if isinstance(column, Repeated):
+        return column.value
+    if isinstance(column, Strings):
+        return column.data[column.offsets[row] : column.offsets[row + 1]].tobytes().decode()
+    return str(column[row])
 
 
 def _copied(name: str, column: Any, fresh: bool) -> Column:

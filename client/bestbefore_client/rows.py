@@ -14,7 +14,7 @@ from bestbefore_client.arrays import as_array
 from bestbefore_client.events import DEFAULTED, Shape
 from bestbefore_client.frame import RESERVED
 
-Scores = Union[Mapping[str, float], Sequence[float], "NDArray[Any]"]
+Scores = Union[Mapping[str, float], Sequence[float], "NDArray[Any]", Any]  # tensors of libraries that are not imported
 Segment = tuple[tuple[str, ...], tuple[str, ...]]
 
 MAX_ID = 200
