@@ -233,7 +233,7 @@ def main() -> None:
         admin.close()
         bench.peers(broker.address)
         for backend in BACKENDS:
-            bench.recorder("up", broker.address, backend)
+            bench.recorder("up", broker.address, backend, **ROOM)
         bench.server(broker.address, "up")
         for backend in BACKENDS:
             broker.start()
