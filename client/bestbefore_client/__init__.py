@@ -7,13 +7,19 @@ sides share.
 
 from bestbefore_client.columns import Repeated, Strings
 from bestbefore_client.frame import CONTENT_TYPE, encode_frame
+from bestbefore_client.heartbeat import HEARTBEAT
+from bestbefore_client.ledger import Stats
 from bestbefore_client.recorder import Recorder
 from bestbefore_client.sampling import sampled, sampled_many, u64, u64_many, unit
+from bestbefore_client.security import Security
 
 __all__ = [
     "CONTENT_TYPE",
+    "HEARTBEAT",
     "Recorder",
     "Repeated",
+    "Security",
+    "Stats",
     "Strings",
     "encode_frame",
     "sampled",
