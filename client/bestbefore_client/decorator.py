@@ -6,7 +6,7 @@ import functools
 import inspect
 import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Callable, Optional, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Callable, TypeVar, cast
 
 from bestbefore_client.noting import Noting
 
@@ -17,7 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Read = Callable[[Mapping[str, Any], Any], Mapping[str, Any]]
 
 
-def observed(recorder: Recorder, *, id: str | None = None, read: Optional[Read] = None) -> Callable[[F], F]:
+def observed(recorder: Recorder, *, id: str | None = None, read: Read | None = None) -> Callable[[F], F]:
     """Decorate a function that makes one inference: each call is recorded with its latency, or as failed.
 
     What is recorded beside that is what the function has said through `note`, and what `read(arguments, answer)`
@@ -125,5 +125,7 @@ def _plain(arguments: Mapping[str, Any], answer: Any) -> dict[str, Any]:
     elif isinstance(answer, float):
         fields["value"] = answer
     elif answer is not None:
-        raise TypeError(f"an answer of type {type(answer).__name__} says nothing by itself; give `read`, or call `note`")
+        raise TypeError(
+            f"an answer of type {type(answer).__name__} says nothing by itself; give `read`, or call `note`"
+        )
     return fields

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import uuid
 from contextvars import ContextVar
-from typing import Any, Optional
+from typing import Any
 
 # The dictionary is shared, not the variable: a handler in a thread pool has a copy of the context, of the same object.
-_NOTE: ContextVar[Optional[dict[str, Any]]] = ContextVar("bestbefore_note", default=None)
-_REQUEST: ContextVar[Optional[str]] = ContextVar("bestbefore_request", default=None)
+_NOTE: ContextVar[dict[str, Any] | None] = ContextVar("bestbefore_note", default=None)
+_REQUEST: ContextVar[str | None] = ContextVar("bestbefore_request", default=None)
 
 
 def note(**fields: Any) -> None:
