@@ -28,11 +28,10 @@ class RecorderMiddleware:
     """Records latency and status of each request whose handler called `note`, under the request's id.
 
     With `read`, handlers need not know of it: for the `paths` it is called with the bodies of request and answer
-    parsed as JSON (None where one is missing, no JSON, not read by the handler, or longer than `max_body` bytes), and returns
+    parsed as JSON (None where one is missing, no JSON, not read by the handler, or beyond `max_body` bytes), and gives
     the fields of `Recorder.record`, or None for a request that is no inference. A request to one of the `paths` that
-    fails is recorded with its status, also without a note. The id is that of the header `id_header`, else a new one; the
-    answer carries it in the same header, for labels to name it. Bodies are handed on as they come, not delayed or
-    changed.
+    fails is recorded with its status, also without a note. The id is that of the header `id_header`, else a new one;
+    the answer carries it in the same header, for labels to name it. Bodies are handed on as they come.
 
     When the server shuts down, what waits is sent for at most `close_timeout` seconds.
 
