@@ -6,7 +6,6 @@ import math
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -291,6 +290,10 @@ class Recorder:
         except Exception as error:  # noqa: BLE001 -- telemetry must never fail the request it is about
             self._ledger.drop("invalid", 1, error)
 
+    def invalid(self, error: BaseException) -> None:
+        """Count an inference that could not be read, with what went wrong: for whoever records on behalf of others."""
+        self._pipeline.left_out(1, "invalid", error)
+
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until everything recorded is sent and acknowledged; True if it was, False if late or partly lost."""
         return self._pipeline.flush(timeout)
@@ -318,9 +321,7 @@ class Recorder:
         """Give the recorder; leaving the block closes it."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
 
