@@ -69,8 +69,8 @@ def _letter(record: Any) -> DeadLetter:
     text = {name: header(headers, PREFIX + name) for name in ("topic", "partition", "offset", "stage")}
     return DeadLetter(
         topic=text["topic"],
-        partition=int(text["partition"] or -1),
-        offset=int(text["offset"] or -1),
+        partition=_number(text["partition"]),
+        offset=_number(text["offset"]),
         stage=text["stage"],
         error=header(headers, PREFIX + "exception.class.name"),
         message=header(headers, PREFIX + "exception.message"),
@@ -80,6 +80,11 @@ def _letter(record: Any) -> DeadLetter:
         value=record.value,
         headers=[(n, v) for n, v in headers if not n.startswith(PREFIX)],
     )
+
+
+def _number(text: str) -> int:
+    """The number in a header; -1 where whoever wrote the letter has left it out or wrote something else."""
+    return int(text) if len(text) < 20 and text.isdecimal() else -1
 
 
 def resend(settings: Settings, letters: Sequence[DeadLetter]) -> int:

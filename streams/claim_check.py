@@ -19,6 +19,7 @@ from aiohttp import ClientError, ClientResponse, ClientTimeout
 from streams.errors import BadInput
 
 CHUNK = 1 << 20
+LONGEST = 300  # characters of an address in a message
 WEB = ("http", "https")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
@@ -63,15 +64,15 @@ def fetch(
     address = _allowed(dataref, allowed)
     if size is not None and size > max_bytes:
         raise BadInput(
-            f"dataref {dataref!r} is declared as {size} bytes, {max_bytes} are allowed: send a smaller sample"
+            f"dataref {_shown(dataref)} is declared as {size} bytes, {max_bytes} are allowed: send a smaller sample"
         )
     content = _read(address, dataref, max_bytes, timeout_s)
     if size is not None and len(content) != size:
-        raise BadInput(f"dataref {dataref!r} has {len(content)} bytes, the record promises {size}: was it overwritten?")
+        raise BadInput(f"dataref {_shown(dataref)} has {len(content)} bytes, the record promises {size}: was it overwritten?")
     found = hashlib.sha256(content).hexdigest()
     if sha256 is not None and found != sha256.lower().removeprefix("sha256:"):
         raise BadInput(
-            f"dataref {dataref!r} hashes to sha256 {found}, the record promises {sha256}: was it overwritten?"
+            f"dataref {_shown(dataref)} hashes to sha256 {found}, the record promises {_shown(sha256)}: was it overwritten?"
         )
     return content
 
@@ -79,37 +80,42 @@ def fetch(
 def _allowed(dataref: str, allowed: Sequence[str]) -> Address:
     address = _parse(dataref)
     if address.query and address.scheme not in WEB:
-        raise BadInput(f"dataref {dataref!r} has a query, which only http and https know: percent-encode the `?`")
+        raise BadInput(f"dataref {_shown(dataref)} has a query, which only http and https know: percent-encode the `?`")
     if not any(address.under(_parse(prefix)) for prefix in allowed):
         listed = ", ".join(allowed) or "none"
-        raise BadInput(f"dataref {dataref!r} is refused: it lies under no allowed prefix (allowed: {listed})")
+        raise BadInput(f"dataref {_shown(dataref)} is refused: it lies under no allowed prefix (allowed: {listed})")
     return address
 
 
 def _parse(uri: str) -> Address:
     """Takes a URI apart; refuses every spelling that two readers could understand differently."""
     if "::" in unquote(uri):
-        raise BadInput(f"address {uri!r} is refused: chained protocols (`::`) are not allowed")
+        raise BadInput(f"address {_shown(uri)} is refused: chained protocols (`::`) are not allowed")
     if "\\" in unquote(uri) or any(not c.isprintable() or c == " " for c in uri) or not unquote(uri).isprintable():
         raise BadInput(
-            f"address {uri!r} is refused: percent-encode spaces and leave out backslashes and control characters"
+            f"address {_shown(uri)} is refused: percent-encode spaces and leave out backslashes and control characters"
         )
     scheme, separator, _ = uri.partition("://")
     if not separator or not _SCHEME.fullmatch(scheme.lower()):
-        raise BadInput(f"address {uri!r} is refused: give a whole URI, such as s3://bucket/key or file:///folder/name")
+        raise BadInput(f"address {_shown(uri)} is refused: give a whole URI, such as s3://bucket/key or file:///folder/name")
     try:
         parts = urlsplit(uri)
     except ValueError as error:
-        raise BadInput(f"address {uri!r} is refused: {error}") from error
+        raise BadInput(f"address {_shown(uri)} is refused: {str(error)[:300]}") from error
     path = unquote(parts.path)
     if _ESCAPE.search(path) or parts.fragment:
-        raise BadInput(f"address {uri!r} is refused: encode the path once, `#` included")
+        raise BadInput(f"address {_shown(uri)} is refused: encode the path once, `#` included")
     if parts.scheme == "file" and parts.netloc:
-        raise BadInput(f"address {uri!r} is refused: a file needs three slashes, as in file:///folder/name")
+        raise BadInput(f"address {_shown(uri)} is refused: a file needs three slashes, as in file:///folder/name")
     normal = posixpath.normpath("/" + path.lstrip("/")) if path else "/"
     # Host names have no case, but bucket names of some stores do.
     host = parts.netloc.lower() if parts.scheme in WEB else parts.netloc
     return Address(parts.scheme, host, normal, parts.query)
+
+
+def _shown(text: str) -> str:
+    """What a stranger has written, as it may stand in a log: printable, and cut where it is long."""
+    return ascii(text) if len(text) <= LONGEST else f"{text[:LONGEST]!a}…"
 
 
 def _resolved(path: str) -> str:
@@ -124,12 +130,12 @@ def _read(address: Address, dataref: str, max_bytes: int, timeout_s: float) -> b
             return _capped(source, dataref, max_bytes)
     except FileNotFoundError as error:
         raise BadInput(
-            f"dataref {dataref!r} is not there (or redirects): was it deleted before it was read?"
+            f"dataref {_shown(dataref)} is not there (or redirects): was it deleted before it was read?"
         ) from error
     except (OSError, ClientError) as error:
-        raise BadInput(f"dataref {dataref!r} cannot be read ({error}): check access rights and network") from error
+        raise BadInput(f"dataref {_shown(dataref)} cannot be read ({str(error)[:300]}): check access rights and network") from error
     except (ImportError, ValueError) as error:
-        raise BadInput(f"dataref {dataref!r} cannot be opened ({error}): install the fsspec driver it needs") from error
+        raise BadInput(f"dataref {_shown(dataref)} cannot be opened ({str(error)[:300]}): install the fsspec driver it needs") from error
 
 
 def _capped(source: Any, dataref: str, max_bytes: int) -> bytes:
@@ -137,7 +143,7 @@ def _capped(source: Any, dataref: str, max_bytes: int) -> bytes:
     while chunk := source.read(min(CHUNK, max_bytes + 1 - len(content))):
         content += chunk
         if len(content) > max_bytes:
-            raise BadInput(f"dataref {dataref!r} is larger than the {max_bytes} bytes allowed: send a smaller sample")
+            raise BadInput(f"dataref {_shown(dataref)} is larger than the {max_bytes} bytes allowed: send a smaller sample")
     return bytes(content)
 
 

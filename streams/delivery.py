@@ -27,6 +27,7 @@ from faust.types import TP
 from mode.utils.queues import ThrowableQueue
 
 from models.window_book import Clock
+from streams.errors import ClockError
 
 log = logging.getLogger(__name__)
 ASK_AGAIN = 5.0  # seconds after which a gap that nothing came for is asked for again
@@ -40,8 +41,14 @@ def encode_clock(clock: Clock | None) -> str:
 
 
 def decode_clock(metadata: str) -> Clock:
-    """The clock from commit metadata; a fresh one where there is none."""
-    return msgspec.json.decode(metadata, type=Clock) if metadata else Clock()
+    """The clock from commit metadata; a fresh one where there is none. Raises ClockError."""
+    try:
+        return msgspec.json.decode(metadata, type=Clock) if metadata else Clock()
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise ClockError(
+            f"the metadata committed with an offset are not ours: {metadata[:100]!a} ({str(error)[:100]!a}); does another "
+            "program commit for this group? Set the group's offsets with Kafka's own tool, which leaves metadata empty"
+        ) from None
 
 
 class Cursor:

@@ -159,4 +159,4 @@ def _reason(message: Any, error: Exception, agent: str, stage: str) -> Headers:
         "exception.message": str(error)[:MAX_TRACE],
         "exception.stacktrace": trace,
     }
-    return [(f"__connect.errors.{name}", str(value).encode()) for name, value in fields.items()]
+    return [(f"__connect.errors.{name}", str(value).encode("utf-8", "replace")) for name, value in fields.items()]

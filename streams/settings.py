@@ -135,7 +135,7 @@ def load(environment: Mapping[str, str] | None = None, folder: Path | None = Non
     for key, (value, source) in found.items():
         if key not in known:
             raise SettingsError(
-                f"unknown setting {key!r} = {_shown(key, value)} in {source}; known: {', '.join(sorted(known))}"
+                f"unknown setting {key[:100]!r} = {_shown(key, value)} in {source}; known: {', '.join(sorted(known))}"
             )
         values[key] = _convert(key, value, source)
     try:
@@ -165,7 +165,7 @@ def _convert(key: str, value: Any, source: str) -> Any:
     try:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"setting {key} = {_shown(key, value)} in {source}: {error}") from None
+        raise SettingsError(f"setting {key} = {_shown(key, value)} in {source}: {str(error)[:300]}") from None
 
 
 def _listed(text: str) -> tuple[str, ...]:
@@ -175,4 +175,5 @@ def _listed(text: str) -> tuple[str, ...]:
 
 def _shown(key: str, value: Any) -> str:
     """Secrets are never printed: the store's URL may hold a password, also behind a misspelt key."""
-    return "(hidden)" if key == "store" or "@" in str(value) else repr(value)
+    text = repr(value)
+    return "(hidden)" if key == "store" or "@" in text else text if len(text) <= 200 else f"{text[:200]}…"

@@ -1,11 +1,14 @@
 """Damage as it comes from outside: bytes cut, flipped and doubled; true names with values of any other kind."""
 
+import io
 import json
+import math
 from collections.abc import Callable, Iterator
 from random import Random
 from typing import Any
 
 import msgspec
+import numpy as np
 
 Damage = Callable[[bytes, Random], bytes]
 MOST_BYTES = 1 << 16  # of a damaged input: what is larger only takes time
@@ -19,9 +22,10 @@ _PIECES = (
 
 def of_bytes(content: bytes, random: Random) -> bytes:
     """Up to four changes that know nothing of what the bytes mean."""
+    most = max(MOST_BYTES, 2 * len(content))
     for _ in range(random.randint(1, 4)):
-        content = random.choice(_CHANGES)(content, random)
-    return content[:MOST_BYTES]
+        content = random.choice(_CHANGES)(content, random)[:most]
+    return content
 
 
 def _spot(content: bytes, random: Random) -> tuple[int, int]:
@@ -68,6 +72,20 @@ def _anything(content: bytes, random: Random) -> bytes:  # noqa: ARG001 -- one o
 _CHANGES: tuple[Callable[[bytes, Random], bytes], ...] = (
     *(_flip, _cut, _remove, _repeat, _insert, _overwrite) * 4, _anything,
 )  # fmt: skip
+
+
+def structured(change: Damage) -> Damage:
+    """Damage that knows what the bytes mean; bytes that mean nothing, or cannot be written so, are damaged as bytes."""
+
+    def damaged(content: bytes, random: Random) -> bytes:
+        if random.random() < 0.25:
+            return of_bytes(content, random)
+        try:
+            return change(content, random)[: max(MOST_BYTES, 2 * len(content))]
+        except Exception:  # noqa: BLE001 -- libraries refuse what they cannot read or write with many kinds of errors
+            return of_bytes(content, random)
+
+    return damaged
 
 
 # -- trees ---------------------------------------------------------------------------------------------------
@@ -153,31 +171,51 @@ def json_bytes(tree: Any, random: Random) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 
 
+@structured
 def of_json(content: bytes, random: Random) -> bytes:
-    """Mostly the tree is changed, at times its bytes."""
-    if random.random() < 0.2:
-        return of_bytes(content, random)
-    try:
-        return json_bytes(of_tree(json.loads(content), random), random)[:MOST_BYTES]
-    except (ValueError, RecursionError, TypeError, OverflowError, IndexError, KeyError):
-        return of_bytes(content, random)
+    """A JSON text whose tree is damaged."""
+    return json_bytes(of_tree(json.loads(content), random), random)
 
 
+@structured
 def of_msgpack(content: bytes, random: Random) -> bytes:
-    """The same for msgpack; byte strings in it are damaged as bytes."""
-    if random.random() < 0.2:
-        return of_bytes(content, random)
-    try:
-        tree = msgspec.msgpack.decode(content, strict=False)
-        holder, key = random.choice(list(spots(tree)))
-        value = holder[key]
-        if isinstance(value, bytes):
-            inner = of_msgpack if value[:1] >= b"\x80" and random.random() < 0.7 else of_bytes
-            holder[key] = inner(value, random) if random.random() < 0.8 else odd(random)
-        elif random.random() < 0.1:
-            del holder[key]
-        else:
-            holder[key] = random.choice((odd(random), odd(random), b"", b"\x00" * 8, b"\xff" * 16, b"a"))
-        return msgspec.msgpack.encode(tree)
-    except (ValueError, TypeError, OverflowError, RecursionError, IndexError, msgspec.MsgspecError):
-        return of_bytes(content, random)
+    """The same for msgpack; byte strings in it are msgpack again, or damaged as bytes."""
+    tree = msgspec.msgpack.decode(content, strict=False)
+    holder, key = random.choice(list(spots(tree)))
+    value = holder[key]
+    if isinstance(value, bytes) and random.random() < 0.8:
+        inner: Damage = of_msgpack if value[:1] >= b"\x80" and random.random() < 0.7 else of_bytes
+        holder[key] = inner(value, random)
+    elif random.random() < 0.1:
+        del holder[key]
+    else:
+        holder[key] = random.choice((odd(random), odd(random), b"", b"\x00" * 8, b"\xff" * 16, b"a"))
+    return msgspec.msgpack.encode(tree)
+
+
+_DTYPES = ("<f4", "<f8", "<i8", "|u1", "|b1", "<U3", "<c16", "<M8[us]", ">f4", "V4")
+_SHAPES: tuple[tuple[int, ...], ...] = ((), (0,), (1,), (5,), (2, 2), (0, 3), (3, 1, 2))
+
+
+@structured
+def of_npz(content: bytes, random: Random) -> bytes:
+    """Arrays of a .npz with other types, shapes, values and names."""
+    with np.load(io.BytesIO(content), allow_pickle=False) as found:
+        arrays = dict(found)
+    name = random.choice(sorted(arrays))
+    kind = random.randrange(5)
+    if kind == 0:
+        del arrays[name]
+    elif kind == 1:
+        arrays[random.choice(("x", "labels", "../a", "matrix9"))] = arrays.pop(name)
+    elif kind == 2:
+        arrays[name] = arrays[name].astype(random.choice(_DTYPES))
+    elif kind == 3:
+        arrays[name] = np.zeros(random.choice(_SHAPES), random.choice(_DTYPES))
+    else:
+        flat = arrays[name].astype(np.float64).ravel()
+        flat[random.randrange(len(flat))] = random.choice((math.nan, math.inf, -1e308, 1e30, -1.0))
+        arrays[name] = flat.reshape(arrays[name].shape)
+    sink = io.BytesIO()
+    np.savez(sink, **arrays)
+    return sink.getvalue()

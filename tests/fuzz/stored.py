@@ -1,46 +1,40 @@
 """Targets that read what the project itself has written: into the topic profiles, the event store, commits, files."""
 
-import json
 from functools import cache
 from hashlib import sha256
-from random import Random
-from typing import Any
 
 import msgspec
 import numpy as np
 
-from agents.assess import Part, decode_profile
-from infra.replay import read_lines
-from models import packing
 from models.assembly import Assembly
-from models.assessor import assess
 from models.columns import Subject
 from models.inspection import Inspection
 from models.lifecycle import Change
-from models.passage_network import Network, every_window
-from models.passage_network import read as read_network
-from models.passage_network import write as write_network
 from models.profile import Profile
-from models.quality_estimator import PATH, QualityEstimator
+from models.quality_estimator import QualityEstimator
 from models.subject_state import State, fresh
 from models.window_book import Clock, Closed, Key
 from streams.delivery import decode_clock, encode_clock
 from streams.inspecting import decode_inspection, encode_inspection
-from streams.lane import change_record, profile_record
+from streams.lane import ProfileRecord, change_record, profile_record
 from streams.registry import Registry, decode_reference, encode_reference
-from tests.fuzz.damage import of_bytes, of_json, of_msgpack
-from tests.fuzz.target import Target
+from tests.fuzz.damage import of_json, of_msgpack
+from tests.fuzz.target import BesideError, Target, tree_of
 from tests.profile_rig import REFERENCE, mixed, profile_of
 from tests.test_assessor import Run, decay
 from tests.test_induced_quality import registered
 
 SUBJECT = Subject("m", "1")
 HOUR = 3_600_000_000
+_profiles = msgspec.msgpack.Decoder(ProfileRecord)
 
 
 def profile(content: bytes) -> None:
     """A record of the topic profiles: taken in, merged with a sound one, assessed."""
-    sent = decode_profile(content)
+    try:
+        sent = _profiles.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BesideError(str(error)) from None
     assert len(sent.identity()) == 32
     assembly = Assembly(HOUR, {"a/0": 0})
     if sent.profile is not None:
@@ -90,14 +84,9 @@ def packed(content: bytes) -> None:
     found.read(sums, 60)
 
 
-def network(content: bytes) -> None:
-    """A file of forecaster weights, whatever its digest."""
-    read_network(content, sha256(content).hexdigest())
-
-
 def section(content: bytes) -> None:
     """The section of a descriptor that names an estimator."""
-    tree = json.loads(content)
+    tree = tree_of(content)
     if isinstance(tree, dict):
         QualityEstimator.from_descriptor(tree)
 
@@ -120,12 +109,6 @@ def profiles() -> list[bytes]:
     return [msgspec.msgpack.encode(one) for one in records]
 
 
-def networks() -> list[bytes]:
-    """A tiny network in a .npz."""
-    ones = np.ones((2, 2), np.float32)
-    return [write_network(Network(np.zeros(2), np.ones(2), (ones, ones), (np.zeros(2), np.zeros(2))))]
-
-
 TARGETS = (
     Target("profile", profile, profiles, of_msgpack, (ValueError,), 300),
     Target("state", state, _states, of_msgpack, (ValueError,), 100),
@@ -133,5 +116,5 @@ TARGETS = (
     Target("inspection", inspection, lambda: [encode_inspection(Inspection(fetched=True)), encode_inspection(Inspection(error="e"))], of_json),
     Target("clock", clock, lambda: [encode_clock(Clock(5, 6, [])).encode(), b'{"newest":1,"cut":2,"cuts":[{"offset":1,"time":2}]}'], of_json),
     Target("quality-estimator", packed, lambda: [registered().pack()], of_msgpack, (ValueError,), 60),
-    Target("forecaster-weights", network, networks, of_bytes, (ValueError,)),
+    Target("estimator-section", section, lambda: [b'{"file": "q.bin", "digest": "sha256:ab", "n": 5, "families": ["blur"]}'], of_json, (ValueError,)),
 )

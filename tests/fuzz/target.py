@@ -1,10 +1,11 @@
 """What is fuzzed: a name, a call, valid inputs, a way to damage them, and the only errors that may come out."""
 
 import dis
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from streams.errors import BestbeforeError
 from tests.fuzz.damage import Damage
@@ -30,6 +31,20 @@ class Target(NamedTuple):
     damage: Damage
     errors: tuple[type[Exception], ...] = ()
     examples: int = 100
+
+
+class BesideError(BestbeforeError):
+    """The input is not what a target begins with, such as JSON: another target is about that."""
+
+
+def tree_of(content: bytes) -> Any:
+    """The tree that a target begins with. Raises BesideError."""
+    try:
+        tree = json.loads(content, parse_constant=lambda word: int(word, 0))  # NaN and its like are no JSON
+        json.dumps(tree, ensure_ascii=False).encode()  # and half of a surrogate pair is no text
+        return tree
+    except (ValueError, RecursionError) as error:
+        raise BesideError(f"no JSON: {str(error)[:100]!a}") from None
 
 
 class DefectFoundError(AssertionError):
