@@ -129,7 +129,7 @@ def load(environment: Mapping[str, str] | None = None, folder: Path | None = Non
     for name, text in environment.items():
         key = name.removeprefix(PREFIX).lower()
         if name.startswith(PREFIX) and key != "config":
-            found[key] = (_listed(text) if key.endswith("_prefixes") else text, f"environment ({name})")
+            found[key] = (_listed(text) if key.endswith("_prefixes") else text, f"environment ({name[:100]})")
     found |= {key: (value, "command line") for key, value in given.items() if value is not None}
     values = {}
     for key, (value, source) in found.items():

@@ -27,6 +27,14 @@ def now_us() -> int:
     return time.time_ns() // 1000
 
 
+def _count(ids: Any) -> int:
+    """Count ids for the books of what is dropped; what cannot be counted, whatever it raises, is one."""
+    try:
+        return max(len(ids), 1)
+    except Exception:  # noqa: BLE001 -- an object of the server's may raise anything
+        return 1
+
+
 class Recorder:
     """Records a model's inferences, sampled inputs and labels, and streams them to Kafka from a thread of its own.
 
@@ -221,7 +229,7 @@ class Recorder:
                     at = int(times[i])
                     self._offer_input(texts[i], inputs[i], served, at, where, vector, batch_size)
         except Exception as error:  # noqa: BLE001 -- telemetry must never fail the request it is about
-            self._ledger.drop("invalid", len(ids) if hasattr(ids, "__len__") else 1, error)
+            self._ledger.drop("invalid", _count(ids), error)
 
     def label(
         self,

@@ -48,7 +48,7 @@ def entries(trees: Trees) -> Iterator[Entry]:
             if predicate.id in names:
                 raise ValueError("another check has this id; give it one of its own")
         except ValueError as error:
-            yield Entry(path, name, None, f"{path} ({name or 'no id'}): {error}")
+            yield Entry(path, name, None, f"{path} ({name[:60] or 'no id'}): {error}")
         else:
             yield Entry(path, name, predicate)
         names.add(name)

@@ -1,4 +1,4 @@
-"""The target of the client: whatever a server hands to the recorder, it raises nothing, and what it frames is read."""
+"""Targets of the client: whatever a server hands to the recorder, it raises nothing, and what it frames is read."""
 
 from collections import UserDict
 from collections.abc import Callable
@@ -6,13 +6,11 @@ from random import Random
 from typing import Any
 
 import numpy as np
-from bestbefore_client import Recorder
-from bestbefore_client.events import Block, Message, Row, frames_of_block, frames_of_rows, rows_by_shape
-from bestbefore_client.ledger import Ledger
+from bestbefore_client import Recorder, Repeated, encode_frame
+from bestbefore_client.columns import Strings
 
 from streams.errors import Invalid
 from streams.frames import decode_frame
-from streams.records import decode_input, decode_label
 from tests.fuzz.damage import ODD, of_bytes
 from tests.fuzz.target import Target
 
@@ -44,20 +42,6 @@ class Rude:
         raise self._error("no hash")
 
 
-class Kept:
-    """In place of the pipeline: keeps what is offered."""
-
-    def __init__(self) -> None:
-        self.things: list[Any] = []
-
-    def offer(self, thing: Any, items: int, size: int, share: float = 1.0) -> None:
-        """Keep it."""
-        assert items >= 1
-        assert size >= 0
-        assert 0 < share <= 1
-        self.things.append(thing)
-
-
 _RUDE: tuple[Callable[[Random], Any], ...] = (
     lambda _: Rude(ValueError), lambda _: Rude(RuntimeError), lambda _: Rude(RecursionError), lambda _: object(), lambda _: print,
     lambda r: np.array(r.choice(ODD[:30]), dtype=object), lambda _: np.array([[1, 2], [3, 4]]), lambda _: np.float32("nan"),
@@ -77,23 +61,45 @@ _MANY: dict[str, Any] = {
     "abstained": [True, False, True], "inputs": np.zeros((3, 2)), "embedding": np.ones((3, 2)), "version": "2", "sampling": 0.5,
     "flags": "x", "batch_size": 8,
 }  # fmt: skip
+_COLUMNS: dict[str, Any] = {
+    "id": ["a", "b", "c"], "time": np.arange(3), "model": Repeated("m"), "version": Repeated("1"), "features.age": [1.0, None, 2.0],
+    "features.c": ["a", "b", None], "scores": np.full((3, 2), 0.5), "label": ["a", "b", None], "status": [200, 500, 200],
+    "segment.site": Repeated("A"), "abstained": [True, False, True], "embedding": np.ones((3, 2)), "sampling": np.full(3, 0.5),
+    "flags": ['{"a": 1}', None, None], "value": [1.0, 2.0, 3.0], "digest": Strings.of(["x", "y", "z"]),
+}  # fmt: skip
 _LABEL: dict[str, Any] = {"time_us": 5, "label": "7", "value": 0.5, "correct": True, "source": "proxy:a", "propensity": 0.5, "loss": 0.1,
                           "tags": ["a"]}  # fmt: skip
 
 
 def recorder(content: bytes) -> None:
-    """Calls with arguments of any kind, drawn from these bytes; then all that was taken is framed and read."""
+    """Calls with arguments of any kind, drawn from these bytes. Nothing listens at the address: all of it waits."""
     random = Random(content)
-    made = Recorder("nowhere:1", model="m", version="1", input_rate=1.0, classes=random.choice((None, ["a", "b"])))
-    kept = Kept()
-    made._pipeline = kept  # type: ignore[assignment]
+    classes = random.choice((None, ["0", "7"]))
+    made = Recorder("127.0.0.1:1", model="m", version="1", input_rate=1.0, frame_seconds=1e6, classes=classes)
     calls = ((made.record, "r-1", _SOUND), (made.record_many, ["a", "b", "c"], _MANY), (made.label, "r-1", _LABEL))
-    for _ in range(random.randint(1, 4)):
-        call, name, sound = random.choice(calls)
-        call(_either(name, random, 0.9), **_arguments(sound, random))
-    made.dropped  # noqa: B018 -- that it can be read
-    assert made.last_error is None or isinstance(made.last_error, str)
-    framed(kept.things, made)
+    try:
+        for _ in range(random.randint(1, 4)):
+            call, name, sound = random.choice(calls)
+            assert call(_either(name, random, 0.9), **_arguments(sound, random)) is None
+        assert all(count > 0 for count in made.dropped.values())
+        assert made.last_error is None or isinstance(made.last_error, str)
+    finally:
+        made.close(0.0)
+
+
+def encoded(content: bytes) -> None:
+    """Columns of any kind as a frame: one that a worker reads, be it with an objection to what it says."""
+    random = Random(content)
+    columns = {name: _either(column, random, 0.9) for name, column in _COLUMNS.items() if random.random() < 0.9}
+    classes = _either(["0", "7"], random, 0.8) if random.random() < 0.5 else None
+    try:
+        value = encode_frame(columns, classes=classes)
+    except Exception:  # noqa: BLE001 -- objects of a server may raise anything; whoever calls takes it
+        return
+    try:
+        decode_frame(value, 0)
+    except Invalid:
+        pass  # a worker is stricter about what a server says; only bytes that cannot be read must never come
 
 
 def _arguments(sound: dict[str, Any], random: Random) -> dict[str, Any]:
@@ -113,42 +119,12 @@ def _either(value: Any, random: Random, sound: float) -> Any:
     return strange
 
 
-def framed(things: list[Any], made: Recorder) -> None:
-    """What the delivery thread does with what was taken, and what a worker does with what it sends."""
-    lost: list[str] = []
-
-    def framer(value: bytes, version: str, items: int, size: int) -> Message:
-        return Message("inference", None, value, [], items, size)
-
-    def note(reason: str, items: int, size: int, error: BaseException) -> None:
-        Ledger(10, 10).note(reason, error)
-        lost.append(reason)
-
-    sent = [thing for thing in things if isinstance(thing, Message)]
-    for shape, rows in rows_by_shape(thing for thing in things if isinstance(thing, Row)).items():
-        sent += frames_of_rows(rows, made._shared(shape.version), framer, note)
-    for block in things:
-        if isinstance(block, Block):
-            sent += frames_of_block(block, framer, note)
-    for message in sent:
-        _read(message)
-
-
-def _read(message: Message) -> None:
-    try:
-        if message.topic == "inference":
-            decode_frame(message.value, 0)
-        elif message.topic == "labels":
-            decode_label(message.value, message.headers)
-        else:
-            decode_input(message.headers)
-    except Invalid:
-        pass  # the worker is stricter about what a server says; it must not be bytes that cannot be read
-
-
 def seeds() -> list[bytes]:
     """Any bytes will do."""
     return [str(i).encode() for i in range(50)]
 
 
-TARGETS = (Target("recorder", recorder, seeds, of_bytes, (), 400),)
+TARGETS = (
+    Target("recorder", recorder, seeds, of_bytes, (), 100),
+    Target("encode-frame", encoded, seeds, of_bytes, (), 300),
+)
