@@ -42,7 +42,9 @@ def stream(batch: pa.RecordBatch) -> bytes:
 def of_frame(content: bytes, random: Random) -> bytes:
     """A frame whose columns are others."""
     with pa.ipc.open_stream(content) as reader:
-        return stream(changed(reader.read_next_batch(), random))
+        batch = reader.read_next_batch()
+    batch.validate(full=True)  # what was damaged before may not even be looked at
+    return stream(changed(batch, random))
 
 
 def of_file(write: Callable[[pa.Table, Any], None], read: Callable[[Any], pa.Table]) -> Damage:

@@ -313,7 +313,7 @@ TOML = (
 
 
 TARGETS = (
-    Target("descriptors", descriptors, sets, _one_kind, (), 150),
+    Target("descriptor-set", descriptors, sets, _one_kind, (), 150),
     Target("text", text, texts, as_yaml, (ValueError,), 300),
     Target("declared", declared, texts, as_yaml, (), 40),
     Target("artefact", artefact, artefacts, named, (ValueError,), 300),

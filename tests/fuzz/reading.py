@@ -1,0 +1,27 @@
+"""Which functions read what comes from outside: by their names, in all modules, less those that are exempt with a reason."""
+
+import importlib
+import pkgutil
+import re
+from collections.abc import Iterator
+from types import ModuleType
+
+import agents
+import infra
+import models
+import streams
+
+READS = re.compile(r"(decode|read|load|parse|unpack|from_state|from_descriptor|trees_of|detect|fetch|unwrap|inspect)($|_)")
+_NOT_IMPORTED = re.compile(r"infra\.(demo|migrations|local)\b|infra\.cli")
+EXEMPT = {
+    "infra.dead_letters.read": "asks the broker; what it makes of a record is the target dead-letter",
+    "infra.worker.load_registrations": "asks the store; what it makes of a row is the target reference",
+}
+
+
+def modules() -> Iterator[ModuleType]:
+    """Every module that may read."""
+    for package in (streams, models, agents, infra):
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not _NOT_IMPORTED.match(found.name):
+                yield importlib.import_module(found.name)
