@@ -104,6 +104,13 @@ class State:
             raise ValueError(f"estimator state cannot be read: {str(error)[:300]!a}") from None
         if saved.version > FORMAT:
             raise ValueError(f"estimator state has format {saved.version}, this version reads up to {FORMAT}: upgrade")
+        try:
+            return cls._of(saved)
+        except (ValueError, TypeError, ArithmeticError, LookupError) as error:  # numbers that no estimator has written
+            raise ValueError(f"estimator state cannot be used: {str(error)[:300]!a}") from None
+
+    @classmethod
+    def _of(cls, saved: Saved) -> "State":
         return cls(
             assembly=saved.assembly,
             ring=saved.ring,

@@ -33,7 +33,7 @@ from models.quality import Calibration
 from models.class_tables import from_descriptor
 from models.quantities import number_of
 from models.units import duration_us
-from streams.descriptor_files import read_descriptor, read_descriptors, read_set
+from streams.descriptor_files import load_reference, read_descriptor, read_descriptors, read_set
 from streams.settings import Settings, load
 from streams.store_engine import parse_url
 from tests.fuzz.damage import json_bytes, of_bytes, of_json, of_tree, structured
@@ -90,6 +90,7 @@ def descriptors(content: bytes) -> None:
         report = check(folder, _settings(), NOW)
         json.dumps(as_json(report), allow_nan=False)
         found = read_set(folder)
+        load_reference(folder)
         for kind in found:
             found.typed(kind)
             found.identity(kind)

@@ -2,10 +2,12 @@
 
 from functools import cache
 from hashlib import sha256
+from random import Random
 
 import msgspec
 import numpy as np
 
+from benchmarks.estimator_states import Entry, entries
 from models.assembly import Assembly
 from models.columns import Subject
 from models.inspection import Inspection
@@ -22,6 +24,7 @@ from tests.fuzz.damage import of_json, of_msgpack
 from tests.fuzz.target import BesideError, Target, tree_of
 from tests.profile_rig import REFERENCE, mixed, profile_of
 from tests.test_assessor import Run, decay
+from tests.test_estimator_states import golden
 from tests.test_induced_quality import registered
 
 SUBJECT = Subject("m", "1")
@@ -34,7 +37,7 @@ def profile(content: bytes) -> None:
     try:
         sent = _profiles.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BesideError(str(error)) from None
+        raise BesideError(type(error).__name__) from None
     assert len(sent.identity()) == 32
     assembly = Assembly(HOUR, {"a/0": 0})
     if sent.profile is not None:
@@ -53,6 +56,33 @@ def state(content: bytes) -> None:
     again = found.encode()
     assert State.decode(again).encode() == again
     found.renew()
+
+
+def estimator(content: bytes) -> None:
+    """The state of one estimator, as JSON behind its name in a line; what was read can be written."""
+    name, _, body = content.partition(b"\n")
+    entry = _entries().get(name.decode("utf-8", "replace"))
+    if entry is None:
+        raise BesideError("no estimator")
+    try:
+        saved = msgspec.json.decode(body, type=entry.kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BesideError(type(error).__name__) from None
+    try:
+        entry.write(entry.read(saved))
+    except (ValueError, TypeError, ArithmeticError, LookupError) as error:
+        # Whoever reads states turns these into errors of its own: the target `state`.
+        raise BesideError(type(error).__name__) from None
+
+
+@cache
+def _entries() -> dict[str, Entry]:
+    return {entry.name: entry for entry in entries()}
+
+
+def _of_estimator(content: bytes, random: Random) -> bytes:
+    name, gap, body = content.partition(b"\n")
+    return name + gap + of_json(body, random)
 
 
 def reference(content: bytes) -> None:
@@ -111,6 +141,8 @@ def profiles() -> list[bytes]:
 
 TARGETS = (
     Target("profile", profile, profiles, of_msgpack, (ValueError,), 300),
+    Target("estimator", estimator, lambda: [e.name.encode() + b"\n" + golden(e).read_bytes() for e in entries()], _of_estimator,
+           (), 150),
     Target("state", state, _states, of_msgpack, (ValueError,), 100),
     Target("reference", reference, lambda: [encode_reference(REFERENCE)], of_json, (), 200),
     Target("inspection", inspection, lambda: [encode_inspection(Inspection(fetched=True)), encode_inspection(Inspection(error="e"))], of_json),

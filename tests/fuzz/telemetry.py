@@ -14,9 +14,9 @@ import numpy as np
 from bestbefore_client import Repeated, encode_frame
 
 from agents.ingest import Ingest
-from agents.label import about, labelled
+from agents.label import Label, about, labelled
 from agents.lifecycle import Lifecycle, change_of, concerned
-from agents.embed import as_taken
+from agents.embed import Embed, as_taken
 from infra.dead_letters import _letter
 from models.embedder import decode_tensor
 from models.profile import Profile
@@ -134,7 +134,7 @@ def frame(content: bytes) -> None:
 
 def label(content: bytes) -> None:
     """A label, joined with a prediction."""
-    found = decode_label(*record(content))
+    found = Label.decode(Label.__new__(Label), Message(*record(content)))
     stamped = Stamped(7, NOW, (found, None))
     prediction = Prediction(
         model="m", version="1", inference_id=found.inference_id, segment="", time_us=NOW - HOUR, label="7", value=0.5, confidence=0.9,
@@ -157,7 +157,7 @@ def lifecycle(content: bytes) -> None:
 def sampled_input(content: bytes) -> None:
     """A sampled input: its headers, its tensor, its place in a profile."""
     sent = record(content)
-    sample = decode_input(sent.headers)
+    sample = Embed.decode(Embed.__new__(Embed), Message(*sent))
     try:
         tensor = as_taken(decode_tensor(sent.value or b"", sample.dtype, sample.shape, (1, 2, 2)), np.dtype(np.float32))
         found = Recomputed(tensor.reshape(-1)[:2].astype(np.float32), 0, 2, np.array([0.9, 0.1], np.float32))
