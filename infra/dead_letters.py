@@ -10,7 +10,7 @@ from kafka.errors import KafkaError
 from streams.errors import ServiceError
 from streams.records import header
 from streams.settings import Settings
-from streams.topics import DEAD_LETTERS
+from streams.topics import DEAD_LETTERS, INFERENCE, INPUTS, LABELS, LIFECYCLE
 
 PREFIX = "__connect.errors."
 
@@ -88,8 +88,12 @@ def _number(text: str) -> int:
 
 
 def resend(settings: Settings, letters: Sequence[DeadLetter]) -> int:
-    """Send letters to their topics again; those that were truncated cannot be. Returns how many were sent."""
-    whole = [letter for letter in letters if not letter.truncated]
+    """Send letters to their topics again; returns how many were sent.
+
+    Not those that were truncated, nor those of other topics than the ones workers read: a header is anybody's to write.
+    """
+    read_by_us = {settings.topic(name) for name in (INFERENCE, INPUTS, LABELS, LIFECYCLE)}
+    whole = [letter for letter in letters if not letter.truncated and letter.topic in read_by_us]
     if not whole:
         return 0
     producer: Any = KafkaProducer(
