@@ -72,7 +72,7 @@ def codes_of(labels: NDArray[Any], names: tuple[str, ...], path: Path) -> NDArra
 
 
 def _arrays(path: Path) -> Labelled:
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
         missing = [name for name in (INPUTS, LABELS) if name not in arrays]
         if missing:
             raise DescriptorError(f"{path} has no array {missing[0]!r}; it has {', '.join(arrays) or 'none'}")

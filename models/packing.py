@@ -73,9 +73,13 @@ def unpack(kind: str, version: int, content: bytes, expected: str | None = None)
 
 def _array(kind: str, name: str, value: _Array) -> NDArray[Any]:
     if value.dtype not in DTYPES:
-        raise ValueError(f"{name[:60]} of this {kind} is of type {value.dtype[:20]}, which is unknown; register it again")
+        raise ValueError(
+            f"{name[:60]} of this {kind} is of type {value.dtype[:20]}, which is unknown; register it again"
+        )
     if math.prod(value.shape) * np.dtype(value.dtype).itemsize != len(value.content) or min(value.shape, default=0) < 0:
-        raise ValueError(f"{name[:60]} of this {kind} has {len(value.content)} bytes, not {str(value.shape)[:60]}; register it again")
+        raise ValueError(
+            f"{name[:60]} of this {kind} has {len(value.content)} bytes, not {str(value.shape)[:60]}; register it again"
+        )
     try:
         return np.frombuffer(value.content, dtype=value.dtype).reshape(value.shape).copy()
     except (ValueError, OverflowError) as error:

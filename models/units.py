@@ -23,7 +23,9 @@ def duration_us(text: object) -> int:
     unit = found.group(2).lower() if found else ""
     scale = _UNITS.get(unit) or _UNITS.get(unit.removesuffix("s"))
     if found is None or scale is None:
-        raise ValueError(f"{_shown(text)} is not a duration; write a number and a unit, as in '90 s', '5 minutes', '3 days'")
+        raise ValueError(
+            f"{_shown(text)} is not a duration; write a number and a unit, as in '90 s', '5 minutes', '3 days'"
+        )
     us = float(found.group(1)) * scale
     if us > LONGEST_US:
         raise ValueError(f"{str(text)[:40]!r} is longer than 100 years; write a shorter duration")

@@ -68,11 +68,14 @@ def fetch(
         )
     content = _read(address, dataref, max_bytes, timeout_s)
     if size is not None and len(content) != size:
-        raise BadInput(f"dataref {_shown(dataref)} has {len(content)} bytes, the record promises {size}: was it overwritten?")
+        raise BadInput(
+            f"dataref {_shown(dataref)} has {len(content)} bytes, the record promises {size}: was it overwritten?"
+        )
     found = hashlib.sha256(content).hexdigest()
     if sha256 is not None and found != sha256.lower().removeprefix("sha256:"):
         raise BadInput(
-            f"dataref {_shown(dataref)} hashes to sha256 {found}, the record promises {_shown(sha256)}: was it overwritten?"
+            f"dataref {_shown(dataref)} hashes to sha256 {found}, the record promises {_shown(sha256)}: "
+            "was it overwritten?"
         )
     return content
 
@@ -97,7 +100,9 @@ def _parse(uri: str) -> Address:
         )
     scheme, separator, _ = uri.partition("://")
     if not separator or not _SCHEME.fullmatch(scheme.lower()):
-        raise BadInput(f"address {_shown(uri)} is refused: give a whole URI, such as s3://bucket/key or file:///folder/name")
+        raise BadInput(
+            f"address {_shown(uri)} is refused: give a whole URI, such as s3://bucket/key or file:///folder/name"
+        )
     try:
         parts = urlsplit(uri)
     except ValueError as error:
@@ -133,9 +138,13 @@ def _read(address: Address, dataref: str, max_bytes: int, timeout_s: float) -> b
             f"dataref {_shown(dataref)} is not there (or redirects): was it deleted before it was read?"
         ) from error
     except (OSError, ClientError) as error:
-        raise BadInput(f"dataref {_shown(dataref)} cannot be read ({str(error)[:300]}): check access rights and network") from error
+        raise BadInput(
+            f"dataref {_shown(dataref)} cannot be read ({str(error)[:300]}): check access rights and network"
+        ) from error
     except (ImportError, ValueError) as error:
-        raise BadInput(f"dataref {_shown(dataref)} cannot be opened ({str(error)[:300]}): install the fsspec driver it needs") from error
+        raise BadInput(
+            f"dataref {_shown(dataref)} cannot be opened ({str(error)[:300]}): install the fsspec driver it needs"
+        ) from error
 
 
 def _capped(source: Any, dataref: str, max_bytes: int) -> bytes:
@@ -143,7 +152,9 @@ def _capped(source: Any, dataref: str, max_bytes: int) -> bytes:
     while chunk := source.read(min(CHUNK, max_bytes + 1 - len(content))):
         content += chunk
         if len(content) > max_bytes:
-            raise BadInput(f"dataref {_shown(dataref)} is larger than the {max_bytes} bytes allowed: send a smaller sample")
+            raise BadInput(
+                f"dataref {_shown(dataref)} is larger than the {max_bytes} bytes allowed: send a smaller sample"
+            )
     return bytes(content)
 
 

@@ -81,7 +81,11 @@ def main() -> int:
         inputs, covered, defects = run.numbers
         _say(f"{run.group:12} {inputs:>9} inputs  {covered:>6} covered  {defects} defects")
         if defects:
-            _say("\n".join(line for line in run.output.splitlines() if "DEFECT" in line or "replay" in line or "ERROR" in line))
+            _say(
+                "\n".join(
+                    line for line in run.output.splitlines() if "DEFECT" in line or "replay" in line or "ERROR" in line
+                )
+            )
             _say(f"  all of it: {folder / run.group}.log")
     return int(any(run.numbers[2] for run in runs))
 

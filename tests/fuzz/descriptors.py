@@ -20,6 +20,7 @@ from models.checks.predicate import judge
 from models.checks.telemetry import asked
 from models.checks.user_entries import predicates
 from models.checks.verdict import Side
+from models.class_tables import from_descriptor
 from models.descriptors.fields import findings, instant_us
 from models.descriptors.kinds import kind_of
 from models.descriptors.paths import KINDS, value_at
@@ -30,7 +31,6 @@ from models.exporters.odcs import odcs
 from models.exporters.tec import tec
 from models.importers.registry import IMPORTERS
 from models.quality import Calibration
-from models.class_tables import from_descriptor
 from models.quantities import number_of
 from models.units import duration_us
 from streams.descriptor_files import load_reference, read_descriptor, read_descriptors, read_set
@@ -64,7 +64,7 @@ def sets() -> tuple[bytes, ...]:
     digits = read_descriptors(EXAMPLES / "digits" / "descriptors")
     digits["trained_model"]["bestbefore"].pop("file", None)
     digits["training_data"]["bestbefore"].pop("quality_estimator", None)
-    folders = [{kind: tree for kind, tree in _files(folder)} for folder in sorted(TEC.iterdir())]
+    folders = [dict(_files(folder)) for folder in sorted(TEC.iterdir())]
     return tuple(json.dumps(one).encode() for one in (loan, digits, *folders))
 
 
@@ -80,7 +80,12 @@ def _files(folder: Path) -> Iterator[tuple[str, Any]]:
 def texts() -> tuple[bytes, ...]:
     """Single files, as they are."""
     folders = [EXAMPLES / "loan", *TEC.iterdir()]
-    return tuple(path.read_bytes() for folder in folders for path in sorted(folder.iterdir()) if path.suffix in (".yaml", ".json"))
+    return tuple(
+        path.read_bytes()
+        for folder in folders
+        for path in sorted(folder.iterdir())
+        if path.suffix in (".yaml", ".json")
+    )
 
 
 def descriptors(content: bytes) -> None:
@@ -125,7 +130,9 @@ def declared(content: bytes) -> None:
         folder = Path(name)
         read_descriptor(path)
         trees = read_folder(folder)
-        changed = {kind: {**tree, "model_name": "other", "bestbefore": {"minimum_n": 5}} for kind, tree in trees.items()}
+        changed = {
+            kind: {**tree, "model_name": "other", "bestbefore": {"minimum_n": 5}} for kind, tree in trees.items()
+        }
         write_folder(changed, trees, folder)
         assert read_folder(folder) == changed == read_declared(folder)
         whole = Path(name) / "people.yaml"
@@ -136,7 +143,7 @@ def declared(content: bytes) -> None:
 def artefact(content: bytes) -> None:
     """A file of another tool: its first line is its name. Importers give what descriptors may hold, or a reason."""
     name, _, body = content.partition(b"\n")
-    part = importers.read(name.decode("utf-8", "replace"), body)
+    part = importers.read(name.decode("utf-8", "replace")[:255], body)
     for kind, tree in importers.merge([part]).items():
         wrong = [one for one in findings(kind, tree) if not one.note]
         assert not wrong, wrong
@@ -210,7 +217,9 @@ def settings(content: bytes) -> None:
     with tempfile.TemporaryDirectory() as name:
         (Path(name) / "bestbefore.toml").write_bytes(content)
         lines = [line.partition("=") for line in content.decode("utf-8", "replace").replace("\x00", "").splitlines()]
-        environment = {f"BESTBEFORE_{key.strip().upper()}": value.strip(" \"'") for key, _, value in lines if key.strip()}
+        environment = {
+            f"BESTBEFORE_{key.strip().upper()}": value.strip(" \"'") for key, _, value in lines if key.strip()
+        }
         try:
             found = load({}, Path(name))
         finally:
@@ -251,9 +260,14 @@ def _model(body: bytes) -> Any:
 
 
 _STYLES: dict[str, Callable[[bytes], Any]] = {
-    "README.md": _card, "columns_MLmodel": _model, "tensors_MLmodel": _model, "contract.odcs.yaml": yaml.safe_load,
-    "card.json": json.loads, "croissant.json": json.loads, "inference_protocol.json": json.loads,
-}  # fmt: skip
+    "README.md": _card,
+    "columns_MLmodel": _model,
+    "tensors_MLmodel": _model,
+    "contract.odcs.yaml": yaml.safe_load,
+    "card.json": json.loads,
+    "croissant.json": json.loads,
+    "inference_protocol.json": json.loads,
+}
 
 
 def artefacts() -> list[bytes]:
@@ -287,26 +301,68 @@ def _one_kind(content: bytes, random: Random) -> bytes:
 
 def entries() -> list[bytes]:
     """Checks as people write them."""
-    one = {"id": "fast", "left": "telemetry.latency.p99", "operator": "<=", "right": "50 ms", "tolerance": 1, "window": "1 day"}
-    two = {"id": "sizes", "left": "trained_model.output_spec", "operator": "subset", "right": ["a", "b"], "severity": "info"}
-    three = {"id": "range", "left": "training_data.bestbefore.n", "operator": "within", "right": [0, 1e9], "minimum_n": 3}
+    one = {
+        "id": "fast",
+        "left": "telemetry.latency.p99",
+        "operator": "<=",
+        "right": "50 ms",
+        "tolerance": 1,
+        "window": "1 day",
+    }
+    two = {
+        "id": "sizes",
+        "left": "trained_model.output_spec",
+        "operator": "subset",
+        "right": ["a", "b"],
+        "severity": "info",
+    }
+    three = {
+        "id": "range",
+        "left": "training_data.bestbefore.n",
+        "operator": "within",
+        "right": [0, 1e9],
+        "minimum_n": 3,
+    }
     return [json.dumps([one, two, three]).encode()]
 
 
 def phrases() -> list[bytes]:
     """Words of the small languages."""
     said = (
-        "90 s", "2.5 days", "2026-11-20T10:00:00Z", "1 per 90 days", "2/week", "50 ms", "33.3 %", "100/minute", "36.6 degC",
-        "telemetry.latency.p99", 'telemetry.features["a.b"].missing', "0..100", "1, 2, 3", "a|b|c", ">= 0", "between 0 and 1",
-        "[0, 1)", "1_000.5e3 kg*m/s^2", "0.5 in 30 days",
-    )  # fmt: skip
+        "90 s",
+        "2.5 days",
+        "2026-11-20T10:00:00Z",
+        "1 per 90 days",
+        "2/week",
+        "50 ms",
+        "33.3 %",
+        "100/minute",
+        "36.6 degC",
+        "telemetry.latency.p99",
+        'telemetry.features["a.b"].missing',
+        "0..100",
+        "1, 2, 3",
+        "a|b|c",
+        ">= 0",
+        "between 0 and 1",
+        "[0, 1)",
+        "1_000.5e3 kg*m/s^2",
+        "0.5 in 30 days",
+    )
     return [one.encode() for one in said]
 
 
 SECTION = {
-    "classes": ["a", "b"], "knots": [[0.1, 0.5]], "values": [[0.2, 0.6]], "residual": 0.01, "n": 500, "accuracy": 0.9,
-    "temperature": 1.2, "atc_threshold": 0.7, "residuals": {"low": -0.1, "high": 0.1, "families": ["blur"], "level": 0.9},
-}  # fmt: skip
+    "classes": ["a", "b"],
+    "knots": [[0.1, 0.5]],
+    "values": [[0.2, 0.6]],
+    "residual": 0.01,
+    "n": 500,
+    "accuracy": 0.9,
+    "temperature": 1.2,
+    "atc_threshold": 0.7,
+    "residuals": {"low": -0.1, "high": 0.1, "families": ["blur"], "level": 0.9},
+}
 TOML = (
     'broker = "localhost:9092"\nstore = "sqlite:///a.db"\ndefault_window = "1 hour"\npartitions = 3\nkeep_rate = 0.5\n'
     'dataref_prefixes = ["s3://a"]\nembed_batch = 8\nprovider_policy = "cpu"\n'
@@ -314,7 +370,7 @@ TOML = (
 
 
 TARGETS = (
-    Target("descriptor-set", descriptors, sets, _one_kind, (), 150),
+    Target("descriptor-set", descriptors, sets, _one_kind, (), 60),
     Target("text", text, texts, as_yaml, (ValueError,), 300),
     Target("declared", declared, texts, as_yaml, (), 40),
     Target("artefact", artefact, artefacts, named, (ValueError,), 300),

@@ -1,6 +1,6 @@
 """One process that fuzzes one group for some seconds: atheris, guided by coverage, where there is one for the machine.
 
-It goes on after a defect, so that one run finds many; each kind of defect (error and line) is kept once, as a file. What
+It goes on after a defect, so that one run finds many; each kind (error and line) is kept once, as a file. What
 kills the process instead (memory, an input that takes too long, a crash of a library) is kept by libFuzzer.
 """
 
@@ -92,8 +92,15 @@ def _guided(books: Books, seconds: int) -> None:
             due = time.monotonic() + 1
             _told(books)
 
-    options = [f"-max_len={MAX_LEN}", f"-rss_limit_mb={RSS_MB}", f"-timeout={SLOW_S}", "-print_final_stats=1",
-               f"-max_total_time={seconds}", f"-artifact_prefix={books.folder}/{books.group}-crash-", "-len_control=0"]  # fmt: skip
+    options = [
+        f"-max_len={MAX_LEN}",
+        f"-rss_limit_mb={RSS_MB}",
+        f"-timeout={SLOW_S}",
+        "-print_final_stats=1",
+        f"-max_total_time={seconds}",
+        f"-artifact_prefix={books.folder}/{books.group}-crash-",
+        "-len_control=0",
+    ]
     atheris.Setup([sys.argv[0], *options, str(corpus)], one, custom_mutator=mutate)
     atheris.Fuzz()
 

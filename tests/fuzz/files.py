@@ -133,7 +133,14 @@ def frame_tables() -> list[bytes]:
 def quality() -> pa.Table:
     """Accuracy by window."""
     size = 30
-    return pa.table({"window": range(size), "accuracy": [0.9 - 0.005 * i for i in range(size)], "n": [100] * size, "version": ["1"] * size})
+    return pa.table(
+        {
+            "window": range(size),
+            "accuracy": [0.9 - 0.005 * i for i in range(size)],
+            "n": [100] * size,
+            "version": ["1"] * size,
+        }
+    )
 
 
 def rows() -> pa.Table:
@@ -142,9 +149,13 @@ def rows() -> pa.Table:
     size = 80
     start = np.datetime64("2026-11-20T10:00:00")
     return pa.table(
-        {"x": rng.normal(size=size), "c": rng.choice(["a", "b"], size), "at": start + np.arange(size) * np.timedelta64(3, "h"),
-         "label": rng.choice(["a", "b"], size)}
-    )  # fmt: skip
+        {
+            "x": rng.normal(size=size),
+            "c": rng.choice(["a", "b"], size),
+            "at": start + np.arange(size) * np.timedelta64(3, "h"),
+            "label": rng.choice(["a", "b"], size),
+        }
+    )
 
 
 def arrays() -> list[bytes]:
@@ -166,10 +177,17 @@ DAYS = Wanted(target="label", time="at", window="12 hours", model="logistic", me
 TARGETS = (
     Target("recording-lines", recording("week.jsonl"), lines, of_lines, (), 100),
     Target("recording-parquet", recording("week.parquet"), frame_tables, of_parquet, (), 100),
-    Target("replay-lines", replayed("week.jsonl"), lines, of_lines, (), 25),
-    Target("replay-parquet", replayed("week.parquet"), frame_tables, of_parquet, (), 25),
+    Target("replay-lines", replayed("week.jsonl"), lines, of_lines, (), 8),
+    Target("replay-parquet", replayed("week.parquet"), frame_tables, of_parquet, (), 8),
     Target("quality-csv", history("quality.csv", Wanted(window_us=1)), lambda: csv(quality()), of_csv, (), 15),
-    Target("quality-parquet", history("quality.parquet", Wanted(window_us=1)), lambda: parquet(quality()), of_parquet, (), 15),
+    Target(
+        "quality-parquet",
+        history("quality.parquet", Wanted(window_us=1)),
+        lambda: parquet(quality()),
+        of_parquet,
+        (),
+        15,
+    ),
     Target("history-csv", history("rows.csv", TABLE), lambda: csv(rows()), of_csv, (), 15),
     Target("history-times", history("rows.csv", DAYS), lambda: csv(rows()), of_csv, (), 15),
     Target("history-parquet", history("rows.parquet", TABLE), lambda: parquet(rows()), of_parquet, (), 15),

@@ -1,4 +1,4 @@
-"""Which functions read what comes from outside: by their names, in all modules, less those that are exempt with a reason."""
+"""Which functions read what comes from outside: by their names, in all modules, less what is exempt with a reason."""
 
 import importlib
 import pkgutil
@@ -11,11 +11,13 @@ import infra
 import models
 import streams
 
-READS = re.compile(r"(decode|read|load|parse|unpack|from_state|from_descriptor|trees_of|detect|fetch|unwrap|inspect)($|_)")
+READS = re.compile(
+    r"(decode|read|load|parse|unpack|from_state|from_descriptor|trees_of|detect|fetch|unwrap|inspect)($|_)"
+)
 _NOT_IMPORTED = re.compile(r"infra\.(demo|migrations|local)\b|infra\.cli")
 EXEMPT = {
     "models.passage_network.read": "reads the one file that is shipped, after its digest; see test_forecaster",
-    "streams.inspecting.inspect_forever": "the loop around models.inspecting.inspect, which the target model-file calls",
+    "streams.inspecting.inspect_forever": "the loop around inspect, which the target model-file calls",
     "streams.intake.Intake.decode": "abstract",
     "streams.store_transaction.Transaction.load_states": "asks the store; what it makes of a row is the target state",
     "streams.store_transaction.Transaction.load_versions": "as load_states",

@@ -3,19 +3,54 @@
 from random import Random
 from typing import NamedTuple
 
-from tests.fuzz.damage import MOST_BYTES, Damage, of_bytes, odd
+from tests.fuzz.damage import MOST_BYTES, Damage, odd, of_bytes
 
 Headers = list[tuple[str, bytes | None]]
 _STRUCTURED = (b"content-type", b"application/cloudevents+json; charset=utf-8")
 _NAMES = (
-    b"content-type", b"ce_specversion", b"ce_id", b"ce_time", b"ce_type", b"ce_source", b"Content-Type", b"CE_ID", b"",
-    b"inference_id", b"shape", b"dtype", b"segment", b"embedding", b"propensity", b"size", b"batch_size", b"dataref",
-)  # fmt: skip
+    b"content-type",
+    b"ce_specversion",
+    b"ce_id",
+    b"ce_time",
+    b"ce_type",
+    b"ce_source",
+    b"Content-Type",
+    b"CE_ID",
+    b"",
+    b"inference_id",
+    b"shape",
+    b"dtype",
+    b"segment",
+    b"embedding",
+    b"propensity",
+    b"size",
+    b"batch_size",
+    b"dataref",
+)
 _VALUES = (
-    b"", b"application/cloudevents+json", b"application/json", b"application/vnd.apache.arrow.stream", b"1.0", b"\xff\xfe",
-    b"io.bestbefore.status.v1", b"2026-11-20T10:00:00Z", b"r-1", b"0", b"-1", b"1e999", b"NaN", b"[1, 16, 16]", b"[-1]",
-    b"[9223372036854775807, 2]", b'{"site": "A"}', b'{"\\ud800": "\\u0000"}', b"[" * 500, b"AAAA", b"x" * 300, b"9" * 5000,
-)  # fmt: skip
+    b"",
+    b"application/cloudevents+json",
+    b"application/json",
+    b"application/vnd.apache.arrow.stream",
+    b"1.0",
+    b"\xff\xfe",
+    b"io.bestbefore.status.v1",
+    b"2026-11-20T10:00:00Z",
+    b"r-1",
+    b"0",
+    b"-1",
+    b"1e999",
+    b"NaN",
+    b"[1, 16, 16]",
+    b"[-1]",
+    b"[9223372036854775807, 2]",
+    b'{"site": "A"}',
+    b'{"\\ud800": "\\u0000"}',
+    b"[" * 500,
+    b"AAAA",
+    b"x" * 300,
+    b"9" * 5000,
+)
 
 
 class Record(NamedTuple):
@@ -45,7 +80,7 @@ def of_record(of_value: Damage) -> Damage:
     """Mostly the value is damaged, as `of_value` does it; at times a header is, or one more comes."""
 
     def damaged(content: bytes, random: Random) -> bytes:
-        head, gap, value = content.partition(b"\n\n") if not content.startswith(b"\n") else (b"", b"\n", content[1:])
+        head, _, value = content.partition(b"\n\n") if not content.startswith(b"\n") else (b"", b"\n", content[1:])
         kind = random.randrange(10)
         lines = [line for line in head.split(b"\n") if line]
         if kind < 2:

@@ -141,12 +141,34 @@ def profiles() -> list[bytes]:
 
 TARGETS = (
     Target("profile", profile, profiles, of_msgpack, (ValueError,), 300),
-    Target("estimator", estimator, lambda: [e.name.encode() + b"\n" + golden(e).read_bytes() for e in entries()], _of_estimator,
-           (), 150),
+    Target(
+        "estimator",
+        estimator,
+        lambda: [e.name.encode() + b"\n" + golden(e).read_bytes() for e in entries()],
+        _of_estimator,
+        (),
+        150,
+    ),
     Target("state", state, _states, of_msgpack, (ValueError,), 100),
     Target("reference", reference, lambda: [encode_reference(REFERENCE)], of_json, (), 200),
-    Target("inspection", inspection, lambda: [encode_inspection(Inspection(fetched=True)), encode_inspection(Inspection(error="e"))], of_json),
-    Target("clock", clock, lambda: [encode_clock(Clock(5, 6, [])).encode(), b'{"newest":1,"cut":2,"cuts":[{"offset":1,"time":2}]}'], of_json),
+    Target(
+        "inspection",
+        inspection,
+        lambda: [encode_inspection(Inspection(fetched=True)), encode_inspection(Inspection(error="e"))],
+        of_json,
+    ),
+    Target(
+        "clock",
+        clock,
+        lambda: [encode_clock(Clock(5, 6, [])).encode(), b'{"newest":1,"cut":2,"cuts":[{"offset":1,"time":2}]}'],
+        of_json,
+    ),
     Target("quality-estimator", packed, lambda: [registered().pack()], of_msgpack, (ValueError,), 60),
-    Target("estimator-section", section, lambda: [b'{"file": "q.bin", "digest": "sha256:ab", "n": 5, "families": ["blur"]}'], of_json, (ValueError,)),
+    Target(
+        "estimator-section",
+        section,
+        lambda: [b'{"file": "q.bin", "digest": "sha256:ab", "n": 5, "families": ["blur"]}'],
+        of_json,
+        (ValueError,),
+    ),
 )

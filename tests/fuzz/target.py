@@ -17,7 +17,6 @@ LONGEST = 4000  # characters of a message: it goes into a header of a dead lette
 _RAISE = dis.opmap["RAISE_VARARGS"]
 
 
-
 class Target(NamedTuple):
     """One reader. Every input is bytes, so that any of them can be kept in a file and tried again.
 

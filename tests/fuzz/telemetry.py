@@ -5,7 +5,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import fsspec
@@ -13,10 +12,10 @@ import msgspec
 import numpy as np
 from bestbefore_client import Repeated, encode_frame
 
+from agents.embed import Embed, as_taken
 from agents.ingest import Ingest
 from agents.label import Label, about, labelled
 from agents.lifecycle import Lifecycle, change_of, concerned
-from agents.embed import Embed, as_taken
 from infra.dead_letters import _letter
 from models.embedder import decode_tensor
 from models.profile import Profile
@@ -32,16 +31,14 @@ from streams.batches import (
 )
 from streams.claim_check import fetch
 from streams.embedded import NOTHING, Recomputed, embedded_batch
-from streams.errors import BadInput, BadRecord
 from streams.frames import Decoded, frame_bytes
 from streams.lane import change_record, profile_record
-from streams.records import InferenceEvent, decode_inference, decode_input, decode_label, decode_lifecycle
 from streams.registry import Registry
 from streams.store_rows import Prediction
 from tests.fuzz.arrow import of_frame
 from tests.fuzz.damage import of_bytes, of_json
 from tests.fuzz.records import of_record, record, written
-from tests.fuzz.target import ROOT, Target
+from tests.fuzz.target import Target
 from tests.profile_rig import REFERENCE
 
 HOUR = 3_600_000_000
@@ -49,25 +46,71 @@ NOW = 1_795_168_800_000_000
 TIME = "2026-11-20T10:00:00.123Z"
 FRAME = ("content-type", "application/vnd.apache.arrow.stream")
 JSON = ("content-type", "application/json")
-BINARY = (JSON, ("ce_specversion", "1.0"), ("ce_id", "r-81"), ("ce_type", "inference"), ("ce_source", "/s"), ("ce_time", TIME))
+BINARY = (
+    JSON,
+    ("ce_specversion", "1.0"),
+    ("ce_id", "r-81"),
+    ("ce_type", "inference"),
+    ("ce_source", "/s"),
+    ("ce_time", TIME),
+)
 STRUCTURED = ("content-type", "application/cloudevents+json; charset=utf-8")
 EVENT = {
-    "id": "r-81", "time": TIME, "model": "m", "version": "1", "segment": {"site": "A"}, "latency_ms": 3.2, "status": 200,
-    "features": {"age": 41.0, "country": "DE", "income": None, "new": True}, "output": {"label": "7", "scores": {"0": 0.1, "7": 0.9}},
-    "embedding": [0.1], "digest": "sha256:ab", "sampling": 0.5, "served": "live", "flags": {"a": "b"}, "cost": 0.1,
-    "shadow": [{"version": "2", "output": {"label": "1"}}], "experiment": {"name": "e", "arm": "a", "propensity": 0.5},
-}  # fmt: skip
+    "id": "r-81",
+    "time": TIME,
+    "model": "m",
+    "version": "1",
+    "segment": {"site": "A"},
+    "latency_ms": 3.2,
+    "status": 200,
+    "features": {"age": 41.0, "country": "DE", "income": None, "new": True},
+    "output": {"label": "7", "scores": {"0": 0.1, "7": 0.9}},
+    "embedding": [0.1],
+    "digest": "sha256:ab",
+    "sampling": 0.5,
+    "served": "live",
+    "flags": {"a": "b"},
+    "cost": 0.1,
+    "shadow": [{"version": "2", "output": {"label": "1"}}],
+    "experiment": {"name": "e", "arm": "a", "propensity": 0.5},
+}
 LABEL = {
-    "inference_id": "r-81", "model": "m", "version": "1", "time": TIME, "label": "7", "source": "ground-truth", "propensity": 0.05,
-    "loss": 0.5, "metric": "cost", "tags": ["a"], "seen_prediction": True,
-}  # fmt: skip
-CHANGE = {"id": "release-2", "time": TIME, "kind": "deployed", "model": "m", "version": "2", "previous": "1", "served": "live",
-          "message": "by CI"}  # fmt: skip
+    "inference_id": "r-81",
+    "model": "m",
+    "version": "1",
+    "time": TIME,
+    "label": "7",
+    "source": "ground-truth",
+    "propensity": 0.05,
+    "loss": 0.5,
+    "metric": "cost",
+    "tags": ["a"],
+    "seen_prediction": True,
+}
+CHANGE = {
+    "id": "release-2",
+    "time": TIME,
+    "kind": "deployed",
+    "model": "m",
+    "version": "2",
+    "previous": "1",
+    "served": "live",
+    "message": "by CI",
+}
 INPUT = (
-    ("inference_id", "r-81"), ("model", "m"), ("version", "1"), ("time", TIME), ("dtype", "float32"), ("shape", "[1, 2, 2]"),
-    ("segment", '{"site": "A"}'), ("embedding", "zczMPQAAAAA="), ("propensity", "0.05"), ("provider", "CPUExecutionProvider"),
-    ("batch_size", "8"), ("digest", "sha256:ab"),
-)  # fmt: skip
+    ("inference_id", "r-81"),
+    ("model", "m"),
+    ("version", "1"),
+    ("time", TIME),
+    ("dtype", "float32"),
+    ("shape", "[1, 2, 2]"),
+    ("segment", '{"site": "A"}'),
+    ("embedding", "zczMPQAAAAA="),
+    ("propensity", "0.05"),
+    ("provider", "CPUExecutionProvider"),
+    ("batch_size", "8"),
+    ("digest", "sha256:ab"),
+)
 
 
 class Message(NamedTuple):
@@ -137,9 +180,17 @@ def label(content: bytes) -> None:
     found = Label.decode(Label.__new__(Label), Message(*record(content)))
     stamped = Stamped(7, NOW, (found, None))
     prediction = Prediction(
-        model="m", version="1", inference_id=found.inference_id, segment="", time_us=NOW - HOUR, label="7", value=0.5, confidence=0.9,
-        propensity=1.0, extra=None,
-    )  # fmt: skip
+        model="m",
+        version="1",
+        inference_id=found.inference_id,
+        segment="",
+        time_us=NOW - HOUR,
+        label="7",
+        value=0.5,
+        confidence=0.9,
+        propensity=1.0,
+        extra=None,
+    )
     joined = [labelled(stamped, prediction, HOUR, 30 * 24 * HOUR, asking=True)] if about(found, prediction) else []
     through(outcome_batch(joined, 7))
 
@@ -175,9 +226,12 @@ def claim(content: bytes) -> None:
     fsspec.filesystem("memory").pipe("/samples/a.bin", b"pixels")
     allowed = ("memory://samples", "file:///var/empty/none")
     found = fetch(
-        dataref, sha256=digest or None, size=int(size) if size.isdecimal() and len(size) < 30 else None, allowed=allowed,
+        dataref,
+        sha256=digest or None,
+        size=int(size) if size.isdecimal() and len(size) < 30 else None,
+        allowed=allowed,
         max_bytes=100,
-    )  # fmt: skip
+    )
     assert found == b"pixels"
 
 
@@ -195,14 +249,29 @@ def dead_letter(content: bytes) -> None:
 
 def frames() -> list[bytes]:
     """Frames of all kinds of columns."""
-    base: dict[str, Any] = {"id": ["a", "b", "c"], "time": [NOW, NOW + 1, NOW + HOUR], "model": Repeated("m"), "version": Repeated("1")}
+    base: dict[str, Any] = {
+        "id": ["a", "b", "c"],
+        "time": [NOW, NOW + 1, NOW + HOUR],
+        "model": Repeated("m"),
+        "version": Repeated("1"),
+    }
     full = base | {
-        "features.age": [1.0, None, 3.0], "features.country": ["DE", None, "FR"], "features.new": [True, False, True],
-        "segment.site": ["A", "B", "A"], "scores": np.array([[0.1, 0.9], [0.5, 0.5], [1, 0]]), "label": ["7", "0", None],
-        "value": [1.0, 2.0, 3.0], "latency_ms": [1.0, 2.0, 3.0], "status": [200, 500, 200], "abstained": [False, True, False],
-        "sampling": [1.0, 0.5, 0.25], "embedding": np.ones((3, 2)), "digest": Repeated("sha256:ab"), "served": ["live", "shadow", None],
+        "features.age": [1.0, None, 3.0],
+        "features.country": ["DE", None, "FR"],
+        "features.new": [True, False, True],
+        "segment.site": ["A", "B", "A"],
+        "scores": np.array([[0.1, 0.9], [0.5, 0.5], [1, 0]]),
+        "label": ["7", "0", None],
+        "value": [1.0, 2.0, 3.0],
+        "latency_ms": [1.0, 2.0, 3.0],
+        "status": [200, 500, 200],
+        "abstained": [False, True, False],
+        "sampling": [1.0, 0.5, 0.25],
+        "embedding": np.ones((3, 2)),
+        "digest": Repeated("sha256:ab"),
+        "served": ["live", "shadow", None],
         "flags": ['{"a": "b"}', None, None],
-    }  # fmt: skip
+    }
     return [encode_frame(base), encode_frame(full, classes=["0", "7"]), encode_frame(base | {"value": [1.0, 2.0, 3.0]})]
 
 
@@ -212,15 +281,23 @@ def events(tree: dict[str, Any]) -> list[bytes]:
     short = json.dumps({k: v for k, v in tree.items() if k not in ("id", "time")}).encode()
     around = {"specversion": "1.0", "id": "r-81", "source": "/s", "type": "inference", "time": TIME}
     return [
-        written(body, JSON), written(body), written(short, *BINARY),
+        written(body, JSON),
+        written(body),
+        written(short, *BINARY),
         written(json.dumps(around | {"data": tree}).encode(), STRUCTURED),
         written(json.dumps(around | {"data_base64": base64.b64encode(body).decode()}).encode(), STRUCTURED),
-    ]  # fmt: skip
+    ]
 
 
 def letters() -> list[bytes]:
     """Dead letters."""
-    errors = [("topic", "inference"), ("partition", "0"), ("offset", "7"), ("stage", "DECODE"), ("exception.class.name", "Undecodable")]
+    errors = [
+        ("topic", "inference"),
+        ("partition", "0"),
+        ("offset", "7"),
+        ("stage", "DECODE"),
+        ("exception.class.name", "Undecodable"),
+    ]
     headers = [(f"__connect.errors.{name}", value) for name, value in errors]
     return [written(b"{}", JSON, *headers), written(b"{}", *headers, ("bestbefore.truncated.from", "99"))]
 
@@ -229,17 +306,30 @@ def claims() -> list[bytes]:
     """A claim check that is there, and addresses that are refused."""
     digest = hashlib.sha256(b"pixels").hexdigest()
     return [
-        f"memory://samples/a.bin\n{digest}\n6".encode(), b"memory://samples/a.bin\nsha256:" + digest.encode(), b"file:///var/empty/none/x",
-        b"memory://samples/%61.bin", b"https://[::1]/a?b#c", b"memory://samples/../a.bin\n\n6",
-    ]  # fmt: skip
+        f"memory://samples/a.bin\n{digest}\n6".encode(),
+        b"memory://samples/a.bin\nsha256:" + digest.encode(),
+        b"file:///var/empty/none/x",
+        b"memory://samples/%61.bin",
+        b"https://[::1]/a?b#c",
+        b"memory://samples/../a.bin\n\n6",
+    ]
 
 
 TARGETS = (
     Target("frame", frame, frames, of_frame, examples=300),
-    Target("inference", inference, lambda: [*events(EVENT), written(frames()[1], FRAME)], of_record(of_json), examples=300),
+    Target(
+        "inference", inference, lambda: [*events(EVENT), written(frames()[1], FRAME)], of_record(of_json), examples=300
+    ),
     Target("label", label, lambda: events(LABEL), of_record(of_json), examples=200),
     Target("lifecycle", lifecycle, lambda: events(CHANGE), of_record(of_json)),
-    Target("input", sampled_input, lambda: [written(np.ones(4, "<f4").tobytes(), *INPUT)], of_record(of_bytes), (ValueError,), 200),
+    Target(
+        "input",
+        sampled_input,
+        lambda: [written(np.ones(4, "<f4").tobytes(), *INPUT)],
+        of_record(of_bytes),
+        (ValueError,),
+        200,
+    ),
     Target("claim", claim, claims, of_bytes, examples=200),
     Target("dead-letter", dead_letter, letters, of_record(of_bytes)),
 )

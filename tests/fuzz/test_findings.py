@@ -1,4 +1,4 @@
-"""What fuzzing found and a value or an error alone does not show: nonsense that was accepted, sense that was refused."""
+"""What fuzzing found beyond wrong errors: nonsense that was accepted, sense that was refused."""
 
 from typing import Any, NamedTuple
 
@@ -35,7 +35,9 @@ def test_a_dictionary_column_with_a_null_is_read_whatever_its_codes_are(kind: pa
     assert (found.codes.tolist(), found.values) == ([0, -1], ("x",))
 
 
-@pytest.mark.parametrize("classes", ['["a"]', '["a", "a"]', '"ab"', '{"a": 1, "b": 2}', '["a", "\\ud800"]', '[["a"], "b"]'])
+@pytest.mark.parametrize(
+    "classes", ['["a"]', '["a", "a"]', '"ab"', '{"a": 1, "b": 2}', '["a", "\\ud800"]', '[["a"], "b"]']
+)
 @pytest.mark.parametrize("labelled", [True, False])
 def test_class_names_that_do_not_fit_the_scores_are_refused(classes: str, labelled: bool) -> None:
     scores = pa.array([[0.5, 0.5], [0.1, 0.9]], pa.list_(pa.float32(), 2))

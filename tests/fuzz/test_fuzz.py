@@ -11,8 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-import tests.fuzz.reading as reading
-from tests.fuzz import engine
+from tests.fuzz import engine, reading
 from tests.fuzz.__main__ import fuzz
 from tests.fuzz.registry import GROUPS, TARGETS, found
 from tests.fuzz.target import FOUND, tried
@@ -24,7 +23,8 @@ SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base
 @every
 def test_valid_input_reaches_the_end(name: str) -> None:
     """A target whose seeds are all refused would find nothing."""
-    assert any([tried(TARGETS[name], seed) for seed in TARGETS[name].seeds()])
+    values = [tried(TARGETS[name], seed) for seed in TARGETS[name].seeds()]  # each must be tried
+    assert any(values)
 
 
 @every
@@ -42,8 +42,13 @@ def test_damaged_input_gives_a_value_or_an_error_of_the_project(name: str, pytes
     target, times = TARGETS[name], int(pytestconfig.getoption("--fuzz-times"))
     seeds = list(target.seeds())
 
-    @settings(max_examples=target.examples * times, deadline=None, derandomize=times == 1, database=None,
-              suppress_health_check=SLOW)  # fmt: skip
+    @settings(
+        max_examples=target.examples * times,
+        deadline=None,
+        derandomize=times == 1,
+        database=None,
+        suppress_health_check=SLOW,
+    )
     @given(st.integers(0, 2**64 - 1))
     def try_one(number: int) -> None:
         random = Random(number)
@@ -57,7 +62,7 @@ def test_damaged_input_gives_a_value_or_an_error_of_the_project(name: str, pytes
 
 
 def test_coverage_leads_to_no_defect_either(tmp_path: Path, pytestconfig: pytest.Config) -> None:
-    """Atheris on frames, events and descriptors, side by side; without it, where there is none, the same inputs blind."""
+    """Atheris on frames, events and descriptors, side by side; where there is none, the same inputs blind."""
     seconds = int(pytestconfig.getoption("--fuzz-seconds"))
     for run in fuzz(list(GROUPS), seconds, tmp_path, at_once=len(GROUPS)):
         inputs, covered, defects = run.numbers
