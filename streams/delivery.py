@@ -46,8 +46,8 @@ def decode_clock(metadata: str) -> Clock:
         return msgspec.json.decode(metadata, type=Clock) if metadata else Clock()
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ClockError(
-            f"the metadata committed with an offset, {metadata[:100]!a}, are not ours ({str(error)[:100]!a}); does another "
-            "program commit for this group? Set its offsets with Kafka's own tool, which leaves metadata empty"
+            f"the metadata committed with an offset, {metadata[:100]!a}, are not ours ({str(error)[:60]!a}); does "
+            "another program commit for this group? Set its offsets with Kafka's own tool, which leaves metadata empty"
         ) from None
 
 
