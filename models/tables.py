@@ -191,7 +191,7 @@ class Tables:
         """The inverse of `encode`. Raises ValueError for a format this version does not know."""
         form = body.get("format") if isinstance(body, Mapping) else None
         if form != FORMAT:
-            raise ValueError(f"profile format {str(form)[:40]!a} is not {FORMAT}; upgrade the worker that reads it")
+            raise ValueError(f"profile format {ascii(form)[:40]} is not {FORMAT}; upgrade the worker that reads it")
         try:
             read = msgspec.convert(body, _Body)
         except msgspec.ValidationError as error:
