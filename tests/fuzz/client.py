@@ -25,7 +25,10 @@ class Rude:
     def __str__(self) -> str:
         raise self._error("no text")
 
-    __repr__ = __format__ = __str__
+    __repr__ = __str__
+
+    def __format__(self, spec: str) -> str:
+        raise self._error("no text")
 
     def __len__(self) -> int:
         raise self._error("no length")

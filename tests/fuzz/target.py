@@ -52,9 +52,10 @@ class DefectFoundError(AssertionError):
 
 def tried(target: Target, content: bytes) -> bool:
     """Whether a value came back; False for an error of the project. Raises DefectFoundError for anything else."""
+    ours: tuple[type[Exception], ...] = (BestbeforeError, *target.errors)
     try:
         target.call(content)
-    except (BestbeforeError, *target.errors) as error:
+    except ours as error:
         wrong = _wrong(error)
         if wrong:
             raise DefectFoundError(f"{target.name}: {type(error).__name__} {wrong}: {str(error)[:300]!a}") from error
