@@ -68,7 +68,7 @@ def main(group: str, seconds: int, folder: Path) -> None:
 
 
 def _guided(books: Books, seconds: int) -> None:
-    import atheris  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415 -- there is none for some machines
+    import atheris  # noqa: PLC0415 -- there is none for some machines
 
     with contextlib.redirect_stderr(io.StringIO()), atheris.instrument_imports(include=PACKAGES):
         from tests.fuzz.registry import group_damage, group_seeds  # noqa: PLC0415 -- hooked

@@ -89,7 +89,7 @@ GOLDEN = ({"inputs": {"image": [[0.0] * 16] * 16}, "scores": [0.1] * 10},)
 
 def lines() -> list[bytes]:
     """A recording of every kind of record."""
-    sample = {name: value for name, value in INPUT if name not in ("shape", "segment", "batch_size")}
+    sample: dict[str, object] = {name: value for name, value in INPUT if name not in ("shape", "segment", "batch_size")}
     sample |= {"shape": [1, 2, 2], "data": "AACAPwAAgD8AAIA/AACAPw=="}
     events = [EVENT | {"id": f"r-{i}"} for i in range(3)]
     return [b"\n".join(json.dumps(one).encode() for one in (*events, LABEL, CHANGE, sample))]

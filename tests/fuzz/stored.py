@@ -3,6 +3,7 @@
 from functools import cache
 from hashlib import sha256
 from random import Random
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -65,7 +66,7 @@ def estimator(content: bytes) -> None:
     if entry is None:
         raise BesideError("no estimator")
     try:
-        saved = msgspec.json.decode(body, type=entry.kind)
+        saved: Any = msgspec.json.decode(body, type=entry.kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BesideError(type(error).__name__) from None
     try:
