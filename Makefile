@@ -2,7 +2,7 @@
 # `make PYTHON=/path/to/python3.12 test` chooses the interpreter, `make demo ARGS=--help` hands arguments on.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fuzz up down bench clean
+.PHONY: help demo test soak lint fuzz up down bench previous clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -16,7 +16,7 @@ STAMP := $(VENV)/.installed
 LOG := $(VENV)/install.log
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(STAMP) ## a model decays: real broker, real store, forecast beside the truth
 	@$(BIN)/bestbefore demo $(ARGS)
@@ -24,6 +24,9 @@ demo: $(STAMP) ## a model decays: real broker, real store, forecast beside the t
 test: lint ## lint, then every test, on a real broker and a real Postgres
 	@echo "== tests"
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
+
+soak: $(STAMP) ## the fault suite for 20 minutes; ARGS="--minutes 5 --seed 7"
+	@$(BIN)/python -m tests.faults.soak $(ARGS)
 
 lint: $(STAMP) ## ruff, formatting, types, layers
 	@echo "== ruff" && $(BIN)/ruff check --quiet .
@@ -42,6 +45,13 @@ down: $(STAMP) ## stop them; their data stay in .bestbefore
 
 bench: $(STAMP) ## every published figure, measured on this machine
 	@for name in store estimator_states cost checks detection run_length change_replay embedding_drift label_free label_free_tables audits forecast demo_seeds policies throughput embed; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+TAG = $(shell git describe --tags --abbrev=0)
+previous: $(STAMP) ## after a release: the wheels of the last tag, which the tests run beside this version
+	@made=$$(mktemp -d) && trap 'rm -rf "$$made"' EXIT && mkdir "$$made/source" "$$made/wheels" && \
+	  git archive $(TAG) | tar -x -C "$$made/source" && \
+	  $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir "$$made/wheels" "$$made/source" "$$made/source/client" && \
+	  rm -f tests/data/previous/*.whl && cp "$$made"/wheels/*.whl tests/data/previous/ && ls tests/data/previous
 
 clean: ## remove the virtual environment and the caches, not the data of `make up`
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build client/build

@@ -9,10 +9,10 @@ import logging
 import time
 from typing import Any
 
-import msgspec
 from faust.types import TP
 
 from agents.publish import Publisher, outbox
+from agents.restoring import profile_in, restored
 from models.assessor import assess, misses
 from models.columns import Subject
 from models.forecast_history import History, inherited, is_family
@@ -20,12 +20,13 @@ from models.lifecycle import recorded, take_in
 from models.notes import Note
 from models.profile import WEIGHT, Profile
 from models.reference import Reference
+from models.subject_state import FORMAT as STATE_FORMAT
 from models.subject_state import State, fresh
 from streams.delivery import Cursor
 from streams.errors import Fenced
 from streams.event_store import EventStore
 from streams.intake import place
-from streams.lane import ProfileRecord
+from streams.lane import ProfileRecord, decode_profile_record
 from streams.runtime import Runtime
 from streams.store_rows import Claim, Event, WindowCounts, WindowEstimate
 from streams.store_rows import State as StoredState
@@ -33,9 +34,7 @@ from streams.store_transaction import Transaction
 from streams.topics import INFERENCE, INPUTS, LABELS, PROFILES
 
 log = logging.getLogger(__name__)
-STATE_FORMAT = 1
 MAX_BATCH = 256
-_decoder = msgspec.msgpack.Decoder(ProfileRecord)
 
 
 class Part:
@@ -85,7 +84,7 @@ class Assess:
             return
         self.runtime.processed[part.tp] = part.cursor.wanted
         self.runtime.watchdog.progress()
-        part.waiting.append((message.offset, _decoder.decode(message.value)))
+        part.waiting.append((message.offset, decode_profile_record(message.value)))
         if len(part.waiting) >= MAX_BATCH:
             await self.flush()
 
@@ -238,7 +237,7 @@ class Application:
                     estimates += self._change(record) if id(record) in fresh_ones else []
                     continue
                 body = record.profile if id(record) in fresh_ones else None
-                profile = Profile.unpack(body) if body is not None else None
+                profile = profile_in(record, body) if body is not None else None
                 # Rows of all versions side by side are those of the versions once more.
                 if profile is not None and record.version:
                     windows.append(_counts(record, profile))
@@ -262,7 +261,7 @@ class Application:
         self.states = {s: known[s] for s in self._subjects if s in known}
         missing = self._subjects - self.states.keys()
         for subject, saved in tx.load_states(missing).items():
-            self.states[Subject(*subject)] = State.decode(saved.body)
+            self.states[Subject(*subject)] = restored(Subject(*subject), saved)
         for subject in sorted(missing - self.states.keys()):
             self.states[subject] = fresh(self._reference(subject), self._sources(subject), self._inherited(tx, subject))
 
@@ -270,7 +269,8 @@ class Application:
         """What the forecasts of earlier versions taught, by what was known when the first window began."""
         if subject.segment or not subject.version:
             return History()
-        saved = {Subject(*s): State.decode(state.body) for s, state in tx.load_versions(subject.model).items()}
+        versions = tx.load_versions(subject.model)
+        saved = {Subject(*s): restored(Subject(*s), state) for s, state in versions.items()}
         family = {s.version: state.history for s, state in {**saved, **self.states}.items() if is_family(s, subject)}
         heard = [r for r in self.records if r.subject == subject]
         born = min(

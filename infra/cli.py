@@ -109,14 +109,22 @@ def worker(ctx: click.Context, agents: str, log_level: str) -> None:
 
 
 @main.command()
+@click.option(
+    "--back-to", "older", help="Go back to the tables of an older version, by revision, before it is started."
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @click.pass_context
-def migrate(ctx: click.Context) -> None:
-    """Bring the event store's tables to this version."""
-    from infra.migrate import upgrade  # noqa: PLC0415 -- alembic is slow to import
+def migrate(ctx: click.Context, older: str | None, yes: bool) -> None:
+    """Bring the event store's tables to this version, or back to those of an older one."""
+    from infra.migrate import downgrade, upgrade  # noqa: PLC0415 -- alembic is slow to import
 
     settings = settings_of(ctx)
     make_folder(settings.store)
-    revision = upgrade(settings.store)
+    if older is not None and not yes:
+        click.confirm(
+            f"Remove the tables and columns that came after revision {older}, with what they hold?", abort=True
+        )
+    revision = upgrade(settings.store) if older is None else downgrade(settings.store, older)
     click.echo(f"event store {show.without_password(settings.store)} is at revision {revision}")
 
 

@@ -1,11 +1,15 @@
 """Brings the tables of an event store to the version this code needs, or back.
 
 A migration is one transaction on both databases: it happens as a whole or not at all, and of several processes that
-migrate at the same time all but the first find nothing left to do.
+migrate at the same time all but the first find nothing left to do. Workers may run meanwhile: a lock that does not come
+soon is given up, so that nobody queues behind it, and asked for again.
+
+Every migration says in `oldest_reader` which revision a program must know to work on its tables: an earlier one where
+it only adds. The store keeps the latest of them for workers that are older than its tables.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from alembic import command
@@ -14,13 +18,17 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection
+from sqlalchemy import Connection, delete, insert, inspect
+from sqlalchemy.exc import DBAPIError
 
 from streams.errors import StoreOutdated
 from streams.store_engine import answering, open_engine, parse_url, place
-from streams.store_schema import metadata
+from streams.store_schema import compatibility, metadata
 
 SCRIPTS = Path(__file__).parent / "migrations"
+PATIENCE = 60.0  # seconds for which locks that others hold are asked for again
+_LOCK_TIMEOUT = "1s"  # as long may everyone wait who comes after us
+_BUSY = {"55P03", "40P01"}  # lock_not_available, deadlock_detected
 # Any number will do, as long as no other program takes the same advisory lock in this database.
 _LOCK = 0x62657374
 
@@ -40,21 +48,18 @@ def head() -> str:
     return revision
 
 
-def upgrade(url: str, revision: str = "head") -> str:
+def upgrade(url: str, revision: str = "head", patience_s: float = PATIENCE) -> str:
     """Migrates the store at `url` up to `revision`; returns the revision reached.
 
-    Raises StoreUnreachable, or StoreOutdated when the store was made by a newer version than this one.
+    Raises StoreUnreachable, also where others held a lock for longer than `patience_s`, or StoreOutdated when the store
+    was made by a newer version than this one.
     """
-    with _migrating(url) as (config, connection):
-        command.upgrade(config, revision)
-        return _revision(connection) or "base"
+    return _migrated(url, lambda config: command.upgrade(config, revision), patience_s)
 
 
-def downgrade(url: str, revision: str = "base") -> str:
+def downgrade(url: str, revision: str = "base", patience_s: float = PATIENCE) -> str:
     """Migrates the store at `url` back to `revision`, losing what newer tables held; `base` removes everything."""
-    with _migrating(url) as (config, connection):
-        command.downgrade(config, revision)
-        return _revision(connection) or "base"
+    return _migrated(url, lambda config: command.downgrade(config, revision), patience_s)
 
 
 def current(url: str) -> str | None:
@@ -67,23 +72,50 @@ def current(url: str) -> str | None:
         engine.dispose()
 
 
-@contextmanager
-def _migrating(url: str) -> Iterator[tuple[Config, Connection]]:
-    engine = open_engine(url)
+def _migrated(url: str, run: Callable[[Config], None], patience_s: float) -> str:
+    engine, ends = open_engine(url, patient=True), time.monotonic() + patience_s
     try:
-        with answering(parse_url(url)), engine.begin() as connection:
-            if connection.dialect.name == "postgresql":
-                # Rewriting a large table may take long; waiting for a lock blocks everyone behind it.
-                connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
-                connection.exec_driver_sql("SET LOCAL lock_timeout = '10s'")
-                connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
-            config = _config()
-            config.attributes["connection"] = connection
-            yield config, connection
+        with answering(parse_url(url)):
+            while True:
+                try:
+                    with engine.begin() as connection:
+                        return _run(connection, run)
+                except DBAPIError as error:
+                    if getattr(error.orig, "sqlstate", None) not in _BUSY or time.monotonic() > ends:
+                        raise
+                time.sleep(0.5)  # those who queued behind the lock go first
     except CommandError as error:
         raise StoreOutdated(f"{place(parse_url(url))}: {error}; migrate with the version that made it") from error
     finally:
         engine.dispose()
+
+
+def _run(connection: Connection, run: Callable[[Config], None]) -> str:
+    if connection.dialect.name == "postgresql":
+        # Whoever migrates already may take its time, and so may rewriting a large table.
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
+        connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+    config = _config()
+    config.attributes["connection"] = connection
+    run(config)
+    reached = _revision(connection)
+    _mark(connection, reached)
+    return reached or "base"
+
+
+def _mark(connection: Connection, reached: str | None) -> None:
+    """Keep which programs may work on these tables, where the tables can keep it."""
+    if reached is not None and inspect(connection).has_table(compatibility.name):
+        connection.execute(delete(compatibility))
+        connection.execute(insert(compatibility).values(id=1, oldest_reader=oldest_reader(reached)))
+
+
+def oldest_reader(revision: str) -> str:
+    """The revision that a program must know to work on the tables at `revision`."""
+    scripts = ScriptDirectory.from_config(_config()).walk_revisions("base", revision)
+    return max(str(getattr(script.module, "oldest_reader", script.revision)) for script in scripts)
 
 
 def _revision(connection: Connection) -> str | None:

@@ -19,11 +19,13 @@ from agents.ingest import Ingest
 from agents.label import Label
 from agents.lifecycle import Lifecycle
 from infra.store_file import require_file
+from models.subject_state import FORMAT as STATE_FORMAT
 from streams.app import App, create_app
 from streams.errors import ServiceError
 from streams.event_store import EventStore
 from streams.inspecting import decode_inspection, inspect_forever
 from streams.intake import Intake
+from streams.log_thinning import thin_out
 from streams.runtime import EXIT_BROKEN, Runtime
 from streams.settings import Settings
 from streams.topics import TOPICS
@@ -152,11 +154,14 @@ def run_worker(settings: Settings, agents: Iterable[str] = tuple(AGENTS), loglev
     """Run until a signal ends it.
 
     Broker and store must be reachable and ready for this version at the start: whoever watches over the worker starts
-    it again. Later they may come and go. Raises ServiceError, StoreUnreachable and StoreOutdated.
+    it again. Later they may come and go. Raises ServiceError, StoreUnreachable, StoreOutdated and TooNew.
     """
     require_file(settings.store)
+    thin_out()
     app, runtime = create_worker(settings, agents)
     runtime.store.check()
+    if "assess" in set(agents):
+        runtime.store.check_states(STATE_FORMAT)
     asyncio.run(_require_topics(settings))
     runtime.registry.load([row.body for row in runtime.store.registrations()])
     runtime.inspections = {key: decode_inspection(body) for key, body in runtime.store.inspections().items()}

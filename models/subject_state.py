@@ -26,7 +26,7 @@ from models.usual_segments import Usual, UsualState
 from models.watch import Open
 from models.window_book import NEVER
 
-FORMAT = 1
+FORMAT = 1  # raised only where the previous version could not read what this one writes
 # What a version that begins a new life keeps: where its windows stand, mismatches (evidence resolves them), what checks
 # remember of them, cool-downs.
 KEPT = frozenset(("assembly", "open", "memory", "policy", "life", "ring", "history"))

@@ -14,15 +14,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+from aiokafka.conn import CloseReason
 from aiokafka.errors import (
     CommitFailedError,
     IllegalGenerationError,
     KafkaError,
     RebalanceInProgressError,
     UnknownMemberIdError,
+    UnknownTopicOrPartitionError,
 )
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
+from faust.exceptions import ProducerSendError
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
 from faust.types import TP
 from mode.utils.queues import ThrowableQueue
 
@@ -233,7 +236,26 @@ class FrontierConsumer(Consumer):
         """Faust's detector compares clocks of two kinds and cries wolf; streams/watchdog.py stands in for it."""
 
 
+class FreshProducer(Producer):
+    """Leaves connections on which it has asked in vain where a topic is.
+
+    aiokafka closes a connection on which a record was not acknowledged in time, but not one on which metadata were not
+    told: over a dead one it would ask for minutes. A topic that this worker has not yet sent to cannot be sent to then.
+    """
+
+    async def send(self, *args: Any, **kwargs: Any) -> Any:
+        """As Faust's."""
+        try:
+            return await super().send(*args, **kwargs)
+        except ProducerSendError as error:
+            if isinstance(error.__cause__, UnknownTopicOrPartitionError):
+                for connection in list(self._ensure_producer().client._conns.values()):
+                    connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
+            raise
+
+
 class FrontierTransport(Transport):
-    """Faust's aiokafka transport with the consumer above."""
+    """Faust's aiokafka transport with the consumer and the producer above."""
 
     Consumer = FrontierConsumer
+    Producer = FreshProducer

@@ -7,6 +7,7 @@ BestbeforeError
 │   ├── Undecodable      the bytes are not what their content type says
 │   ├── Invalid          decoded, but a required field is missing or has the wrong type
 │   └── BadInput         a sampled input cannot be embedded
+├── TooNew               what is stored was written by a newer version than this; nothing was changed
 ├── ModelError           an ONNX file is corrupt, swapped or has no such output
 ├── StoreError           the event store refused
 │   ├── StoreUnreachable try again later; nothing was written
@@ -56,6 +57,10 @@ class BadInput(BadRecord):
 
 class ModelError(BestbeforeError):
     """An ONNX file is corrupt, was swapped, or lacks the named output."""
+
+
+class TooNew(BestbeforeError):
+    """What is stored, or lies on an internal topic, was written by a newer version; it was left as it is."""
 
 
 class StoreError(BestbeforeError):

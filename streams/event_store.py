@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Table, delete, select, tuple_, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from streams import store_schema as schema
-from streams.errors import StoreOutdated
+from streams.errors import StoreOutdated, TooNew
 from streams.store_bulk import Insert, Lookup, is_postgres
 from streams.store_engine import answering
 from streams.store_readers import StoreReader, among
@@ -62,12 +62,31 @@ class EventStore(StoreReader):
         self._engine.dispose()
 
     def check(self) -> None:
-        """Raises StoreUnreachable, or StoreOutdated unless the tables are exactly those of this version."""
-        found = self.revision()
-        if found != schema.SCHEMA_REVISION:
+        """Raises StoreUnreachable, or StoreOutdated unless this version can work on the tables.
+
+        It can on its own ones, on some older ones, and on newer ones whose migrations say so.
+        """
+        found, own = self.revision(), schema.SCHEMA_REVISION
+        if found is not None and found > own:
+            oldest = self.oldest_reader()
+            if oldest is None or oldest > own:
+                raise StoreOutdated(
+                    f"{self.place}: tables at revision {found}, for programs that know {oldest or found}; "
+                    f"this version knows {own}: start the version that migrated them"
+                )
+        elif found is None or found < schema.OLDEST_TABLES:
             raise StoreOutdated(
-                f"{self.place}: tables at revision {found}, this version needs {schema.SCHEMA_REVISION}; "
-                "run `bestbefore migrate` with the newest version and start that version"
+                f"{self.place}: tables at revision {found}, this version needs {schema.OLDEST_TABLES} or later; "
+                "run `bestbefore migrate`"
+            )
+
+    def check_states(self, newest: int) -> None:
+        """Raises TooNew where the state of a subject has a later format than `newest`: who reads no later one."""
+        found = self.newest_state()
+        if found is not None and found.format_version > newest:
+            raise TooNew(
+                f"{self.place}: the state of {found.model} {found.version} has format {found.format_version}, this "
+                f"version reads up to {newest}; start the newer version that wrote it, here nothing was changed"
             )
 
     @contextmanager

@@ -21,12 +21,14 @@ from models.window_book import Batch, Clock, Closed, Hold, WindowBook
 from streams.asking import asked_with, request_of
 from streams.batches import Stamped
 from streams.delivery import Cursor, Frontier
+from streams.errors import TooNew
 from streams.registry import Registry
 from streams.runtime import Runtime
 from streams.store_rows import Prediction, PredictionColumns
 from streams.topics import INFERENCE, LABEL_REQUESTS, LIFECYCLE, PROFILES
 
 log = logging.getLogger(__name__)
+PROFILE_FORMAT = 1  # raised only where the previous version could not read what this one writes
 MAX_REQUESTS = 500  # requests for labels on their way to the broker at once
 MAX_KEPT = 20_000  # predictions held in memory before the lane waits for the store
 
@@ -65,19 +67,39 @@ class ProfileRecord(msgspec.Struct, array_like=True):
         return hashlib.blake2b("\x00".join(parts).encode(), digest_size=16).hexdigest()
 
 
+_decoder = msgspec.msgpack.Decoder(ProfileRecord)
+
+
+def decode_profile_record(value: bytes) -> ProfileRecord:
+    """The record of the profiles topic. Raises TooNew for one that only a later version can read."""
+    try:
+        record = _decoder.decode(value)
+        if record.v <= PROFILE_FORMAT:
+            return record
+        found = record.v
+    except msgspec.DecodeError:
+        found = msgspec.msgpack.decode(value)[0]
+        if not isinstance(found, int) or found <= PROFILE_FORMAT:
+            raise
+    raise TooNew(
+        f"a record of the topic {PROFILES} has format {found}, this version reads up to {PROFILE_FORMAT}; it stays "
+        "where it is: start the later version that wrote it here too"
+    )
+
+
 def profile_record(source: str, closed: Closed) -> ProfileRecord:
     """The record of something that left a window book."""
     key = closed.key
     body = closed.profile.pack() if closed.profile is not None else None
     return ProfileRecord(
-        1, source, *key.subject, key.start, key.arrival, key.length, closed.watermark, closed.retired, body
+        PROFILE_FORMAT, source, *key.subject, key.start, key.arrival, key.length, closed.watermark, closed.retired, body
     )
 
 
 def change_record(change: Change, model: str, version: str) -> ProfileRecord:
     """The record of a lifecycle event for one version of the model. `retired`: it is no source to be waited for."""
     at = change.at_us
-    return ProfileRecord(1, LIFECYCLE, model, version, "", at, at, 0, at, retired=True, change=change)
+    return ProfileRecord(PROFILE_FORMAT, LIFECYCLE, model, version, "", at, at, 0, at, retired=True, change=change)
 
 
 def subject_key(model: str, version: str) -> bytes:
@@ -280,7 +302,9 @@ class Lane:
         for subject in self.book.subjects():
             length = self.runtime.registry.get(subject.model, subject.version).window_us
             start = self.book.watermark(subject) // length * length - length
-            record = ProfileRecord(1, source, *subject, start, start, length, start + length, False, None, True)
+            record = ProfileRecord(
+                PROFILE_FORMAT, source, *subject, start, start, length, start + length, False, None, True
+            )
             await self.runtime.send(PROFILES, subject_key(*subject[:2]), msgspec.msgpack.encode(record))
 
 

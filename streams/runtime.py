@@ -16,7 +16,7 @@ from faust.types import TP
 
 from models.inspection import Inspection
 from streams.delivery import Frontiers
-from streams.errors import BadRecord, StoreUnreachable
+from streams.errors import BadRecord, StoreUnreachable, TooNew
 from streams.event_store import EventStore
 from streams.registry import Registry
 from streams.settings import Settings
@@ -26,7 +26,7 @@ from streams.watchdog import Watchdog
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
-EXIT_BROKEN = 71
+EXIT_REFUSED, EXIT_BROKEN = 2, 71
 CATCH_UP = 10.0  # seconds for which windows of a worker that starts wait for lifecycle events that lie at the broker
 MAX_TRACE = 4096
 Headers = list[tuple[str, bytes]]
@@ -139,9 +139,13 @@ class Runtime:
             self.frontiers.clear()
             log.info("left unfinished at the end: %s (%r)", reason, error)
             return
-        log.critical("worker ends: %s", reason, exc_info=error)
+        refused = isinstance(error, TooNew)
+        if refused:
+            log.critical("worker ends: %s", error)
+        else:
+            log.critical("worker ends: %s", reason, exc_info=error)
         logging.shutdown()
-        os._exit(EXIT_BROKEN)
+        os._exit(EXIT_REFUSED if refused else EXIT_BROKEN)
 
 
 def _reason(message: Any, error: Exception, agent: str, stage: str) -> Headers:

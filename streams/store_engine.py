@@ -13,17 +13,20 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from streams.errors import SettingsError, StoreError, StoreOutdated, StoreUnreachable
+from streams.store_silence import Impatient, resting, working
 
 BUSY_TIMEOUT_MS = 10_000
-# A hung server, a forgotten transaction and a silently dropped connection each end in an error instead of a standstill.
-POSTGRES_OPTIONS = "-c statement_timeout=60000 -c lock_timeout=30000 -c idle_in_transaction_session_timeout=120000"
+# A hung server, a forgotten transaction and a silently dropped connection each end in an error instead of a standstill,
+# and all of them so soon that work goes on within half a minute: a transaction whose client is gone holds the very lock
+# that the next one needs. See also streams/store_silence.py.
+POSTGRES_OPTIONS = "-c statement_timeout=20000 -c lock_timeout=10000 -c idle_in_transaction_session_timeout=20000"
 POSTGRES_ARGS: dict[str, str] = {
     "application_name": "bestbefore",
     "connect_timeout": "5",
-    "keepalives_idle": "30",
-    "keepalives_interval": "10",
-    "keepalives_count": "3",
-    "tcp_user_timeout": "30000",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "2",
+    "tcp_user_timeout": "20000",
     "options": POSTGRES_OPTIONS,
 }
 # SQLSTATEs after which the same may succeed: lost connection, shutdown, want of resources, conflict, lock, timeout.
@@ -56,8 +59,11 @@ def place(url: URL) -> str:
     return f"postgres {host}:{url.port or 5432}/{url.database or ''}"
 
 
-def open_engine(text: str) -> Engine:
-    """An engine with small pool, timeouts and, on SQLite, WAL and real transactions; connects on first use."""
+def open_engine(text: str, *, patient: bool = False) -> Engine:
+    """An engine with small pool, timeouts and, on SQLite, WAL and real transactions; connects on first use.
+
+    A `patient` one is for migrations, whose statements take what they take.
+    """
     url = parse_url(text)
     if url.get_backend_name() == "sqlite":
         engine = create_engine(url, hide_parameters=True)
@@ -65,9 +71,18 @@ def open_engine(text: str) -> Engine:
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     args = {name: value for name, value in POSTGRES_ARGS.items() if name not in url.query}
-    return create_engine(
+    engine = create_engine(
         url, hide_parameters=True, pool_size=2, max_overflow=2, pool_timeout=30, pool_pre_ping=True, connect_args=args
     )
+    if not patient:
+        event.listen(engine, "do_connect", _connect_impatiently)
+        event.listen(engine, "checkin", resting)
+        event.listen(engine, "checkout", working)
+    return engine
+
+
+def _connect_impatiently(_dialect: object, _record: object, args: list[Any], kwargs: dict[str, Any]) -> Impatient:
+    return Impatient.connect(*args, **kwargs)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:

@@ -23,6 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from streams import store_schema as schema
+from streams.errors import StoreOutdated
 from streams.store_bulk import is_postgres
 from streams.store_engine import answering, open_engine, parse_url, place
 from streams.store_rows import (
@@ -31,11 +32,13 @@ from streams.store_rows import (
     OutboxRow,
     Prediction,
     Registration,
+    StateFormat,
     StoredEvent,
     Window,
 )
 
 _VERSION = table("alembic_version", column("version_num"))
+_MARKS = (schema.compatibility.name,)  # tables about the tables
 _V_STATUS = table("v_status", column("seq"), column("model"))
 
 
@@ -176,11 +179,12 @@ class StoreReader:
             return [Window(**row) for row in rows.mappings()]
 
     def counts(self) -> dict[str, int]:
-        """The number of rows of every table."""
+        """The number of rows of every table that holds what was seen or concluded."""
         with self._reading() as connection:
             return {
                 name: connection.execute(select(func.count()).select_from(t)).scalar_one()
                 for name, t in schema.metadata.tables.items()
+                if name not in _MARKS
             }
 
     def revision(self) -> str | None:
@@ -188,6 +192,22 @@ class StoreReader:
         with self._reading() as connection:
             found = connection.execute(select(_VERSION.c.version_num)).scalar()
         return None if found is None else str(found)
+
+    def oldest_reader(self) -> str | None:
+        """The oldest newest-known revision of a program that may work on the tables; None where nothing says so."""
+        try:
+            with self._reading() as connection:
+                return connection.execute(select(schema.compatibility.c.oldest_reader)).scalar()
+        except StoreOutdated:  # tables from before there was such a mark
+            return None
+
+    def newest_state(self) -> StateFormat | None:
+        """Whose state has the latest format, and which; None in an empty store."""
+        t = schema.estimator_state.c
+        query = select(t.model, t.version, t.format_version).order_by(t.format_version.desc()).limit(1)
+        with self._reading() as connection:
+            row = connection.execute(query).mappings().first()
+        return None if row is None else StateFormat(**row)
 
 
 _EVENT = [

@@ -106,6 +106,14 @@ class State(Struct, frozen=True):
     body: bytes
 
 
+class StateFormat(Struct, frozen=True):
+    """In which format the state of a model version was written."""
+
+    model: str
+    version: str
+    format_version: int
+
+
 class PredictionColumns(Struct, kw_only=True):
     """Predictions kept for late labels, as columns of one length (lists or numpy arrays).
 

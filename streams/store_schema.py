@@ -11,6 +11,7 @@ from sqlalchemy import (
     JSON,
     BigInteger,
     Boolean,
+    CheckConstraint,
     Column,
     Computed,
     DateTime,
@@ -28,8 +29,10 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeEngine
 
-SCHEMA_REVISION = "0002"
-"""The newest migration in `infra/migrations/versions`; the store refuses to work on another one."""
+SCHEMA_REVISION = "0004"
+"""The newest migration in `infra/migrations/versions`."""
+OLDEST_TABLES = "0002"
+"""The oldest revision this code works on as well: workers may be replaced before the tables are migrated."""
 
 metadata = MetaData()
 IDENTIFIER: TypeEngine[Any] = Text().with_variant(Text(collation="C"), "postgresql")
@@ -52,6 +55,15 @@ def _time(name: str, nullable: bool = False) -> Column[int]:
 def _sequence() -> Column[int]:
     return Column("seq", SEQUENCE, Identity(), primary_key=True)
 
+
+# One row: what a program must know at least to work on these tables. `infra.migrate` keeps it.
+compatibility = Table(
+    "compatibility",
+    metadata,
+    _key("id", Integer()),
+    _text("oldest_reader"),
+    CheckConstraint("id = 1", name="compatibility_one_row"),
+)
 
 registration = Table(
     "registration",

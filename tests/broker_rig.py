@@ -15,7 +15,7 @@ from infra.topic_admin import create_topics
 from streams.app import App, create_app
 from streams.delivery import FrontierConsumer
 from streams.settings import Settings
-from tests.fault_rig import HOUR_US, text
+from tests.faults.traffic import HOUR_US, text
 
 BASE = 1_790_000_000_000_000 // HOUR_US * HOUR_US
 

@@ -25,7 +25,8 @@ from streams.runtime import Runtime
 from streams.settings import Settings
 from streams.store_rows import OutboxMessage
 from tests.broker_rig import BASE, fresh_settings, ignore, inference, produce, reader, started, until
-from tests.fault_rig import HOUR_US, read_topic
+from tests.faults.topic import read_topic
+from tests.faults.traffic import HOUR_US
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from streams.event_store import EventStore
 from streams.inspecting import decode_inspection
 from streams.settings import Settings
 from tests.broker_rig import environment, fresh_settings, until
-from tests.fault_rig import DAY_US, ROOT, Worker
+from tests.faults.crew import ROOT, Worker
+from tests.faults.traffic import DAY_US
 
 START = 1_790_000_000_000_000 // DAY_US * DAY_US
 N = 400

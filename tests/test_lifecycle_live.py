@@ -22,7 +22,9 @@ from infra.replay import read_lines, replay
 from streams.event_store import EventStore
 from streams.settings import Settings
 from tests.broker_rig import BASE, environment, fresh_settings, produce, until
-from tests.fault_rig import HOUR_US, Worker, read_topic, text
+from tests.faults.crew import Worker
+from tests.faults.topic import read_topic
+from tests.faults.traffic import HOUR_US, text
 
 N, REPLACED, LAST = 300, 24, 31  # events a window; window in which version 2 is deployed; last window
 AT = BASE + REPLACED * HOUR_US + HOUR_US // 2

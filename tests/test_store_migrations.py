@@ -58,6 +58,7 @@ class TestMigrations:
         engine = open_engine(any_store_url)
         with engine.begin() as connection:
             connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+            connection.execute(text("UPDATE compatibility SET oldest_reader = '9999'"))
         engine.dispose()
         store = EventStore(any_store_url)
         with pytest.raises(StoreOutdated, match="9999"):

@@ -25,7 +25,8 @@ from infra.describe import describe
 from streams.event_store import EventStore
 from streams.settings import Settings
 from tests.broker_rig import BASE, environment, fresh_settings, until
-from tests.fault_rig import HOUR_US, Worker, text
+from tests.faults.crew import Worker
+from tests.faults.traffic import HOUR_US, text
 
 N, SOUND, BROKEN = 600, 3, 3  # events a window, windows before and after the change
 MODELS = ("camera", "loan", "fare", "shop", "triage")

@@ -12,7 +12,8 @@ from streams.event_store import EventStore
 from streams.settings import Settings
 from streams.watchdog import EXIT_WEDGED
 from tests.broker_rig import BASE, environment, fresh_settings, ignore, inference, produce, reader, started, until
-from tests.fault_rig import HOUR_US, ROOT, Worker
+from tests.faults.crew import ROOT, Worker
+from tests.faults.traffic import HOUR_US
 
 
 @pytest.fixture

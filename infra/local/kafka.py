@@ -1,7 +1,9 @@
 """A real Apache Kafka broker on this machine: one node, KRaft, loopback only.
 
 Everything is under one folder: `kafka/` (settings, data, ports), `kafka.log` (its log), `kafka.out` (what the JVM
-prints) and `kafka.pid`. The address is chosen once and kept, so that clients find a restarted broker again.
+prints) and `kafka.pid`. The address is chosen once and kept, so that clients find a restarted broker again. Lines of
+`kafka/extra.properties`, where somebody put one (the fault tests do, for a second listener), come last in the settings
+and win; `{host}`, `{broker}` and `{controller}` in them are the address and the two ports.
 """
 
 import base64
@@ -194,7 +196,9 @@ class Broker:
         while controller == broker or not is_free(controller):
             controller = free_port()
         (self._home / "ports.json").write_bytes(msgspec.json.encode(_Ports(broker=broker, controller=controller)))
-        settings = _SERVER.format(host=HOST, broker=broker, controller=controller)
+        extra = self._home / "extra.properties"
+        settings = _SERVER + (extra.read_text() if extra.exists() else "")
+        settings = settings.format(host=HOST, broker=broker, controller=controller)
         (self._home / "server.properties").write_text(settings)
         (self._home / "log4j2.properties").write_text(_LOGGING)
 

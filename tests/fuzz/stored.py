@@ -19,7 +19,7 @@ from models.subject_state import State, fresh
 from models.window_book import Clock, Closed, Key
 from streams.delivery import decode_clock, encode_clock
 from streams.inspecting import decode_inspection, encode_inspection
-from streams.lane import ProfileRecord, change_record, profile_record
+from streams.lane import change_record, decode_profile_record, profile_record
 from streams.registry import Registry, decode_reference, encode_reference
 from tests.fuzz.damage import of_json, of_msgpack
 from tests.fuzz.target import BesideError, Target, tree_of
@@ -30,13 +30,12 @@ from tests.test_induced_quality import registered
 
 SUBJECT = Subject("m", "1")
 HOUR = 3_600_000_000
-_profiles = msgspec.msgpack.Decoder(ProfileRecord)
 
 
 def profile(content: bytes) -> None:
     """A record of the topic profiles: taken in, merged with a sound one, assessed."""
     try:
-        sent = _profiles.decode(content)
+        sent = decode_profile_record(content)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BesideError(type(error).__name__) from None
     assert len(sent.identity()) == 32
