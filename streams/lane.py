@@ -78,7 +78,8 @@ def decode_profile_record(value: bytes) -> ProfileRecord:
             return record
         found = record.v
     except msgspec.DecodeError:
-        found = msgspec.msgpack.decode(value)[0]
+        whole = msgspec.msgpack.decode(value)
+        found = whole[0] if isinstance(whole, list) and whole else None
         if not isinstance(found, int) or found <= PROFILE_FORMAT:
             raise
     raise TooNew(
