@@ -2,13 +2,14 @@
 # `make PYTHON=/path/to/python3.12 test` chooses the interpreter, `make demo ARGS=--help` hands arguments on.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint up down bench previous lock audit clean
+.PHONY: help demo test soak lint fuzz up down bench previous lock audit clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?=
 PYTHONS := python3.13 python3.12 python3.11 python3 python
 ARGS ?=
+SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -33,6 +34,9 @@ lint: $(STAMP) ## ruff, formatting, types, layers
 	@echo "== format" && $(BIN)/ruff format --check --quiet . || { echo "run: $(BIN)/ruff format ."; exit 1; }
 	@echo "== types (the first run takes half a minute)" && $(BIN)/mypy --no-error-summary
 	@echo "== layers" && $(BIN)/lint-imports --no-logo > $(VENV)/layers.log || { cat $(VENV)/layers.log; exit 1; }
+
+fuzz: $(STAMP) ## damaged input to every reader, coverage as a guide; SECONDS=60 for each of three groups
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 up: $(STAMP) ## start the embedded broker and store, and keep them running
 	@$(BIN)/bestbefore up $(ARGS)

@@ -12,7 +12,7 @@ from streams.connection import connected, explained
 from streams.errors import ServiceError
 from streams.records import header
 from streams.settings import Settings
-from streams.topics import DEAD_LETTERS
+from streams.topics import DEAD_LETTERS, INFERENCE, INPUTS, LABELS, LIFECYCLE
 
 PREFIX = "__connect.errors."
 
@@ -61,8 +61,8 @@ def _letter(record: Any) -> DeadLetter:
     text = {name: header(headers, PREFIX + name) for name in ("topic", "partition", "offset", "stage")}
     return DeadLetter(
         topic=text["topic"],
-        partition=int(text["partition"] or -1),
-        offset=int(text["offset"] or -1),
+        partition=_number(text["partition"]),
+        offset=_number(text["offset"]),
         stage=text["stage"],
         error=header(headers, PREFIX + "exception.class.name"),
         message=header(headers, PREFIX + "exception.message"),
@@ -74,9 +74,18 @@ def _letter(record: Any) -> DeadLetter:
     )
 
 
+def _number(text: str) -> int:
+    """The number in a header; -1 where whoever wrote the letter has left it out or wrote something else."""
+    return int(text) if len(text) < 20 and text.isdecimal() else -1
+
+
 def resend(settings: Settings, letters: Sequence[DeadLetter]) -> int:
-    """Send letters to their topics again; those that were truncated cannot be. Returns how many were sent."""
-    whole = [letter for letter in letters if not letter.truncated]
+    """Send letters to their topics again; returns how many were sent.
+
+    Not those that were truncated, nor those of other topics than the ones workers read: a header is anybody's to write.
+    """
+    read_by_us = {settings.topic(name) for name in (INFERENCE, INPUTS, LABELS, LIFECYCLE)}
+    whole = [letter for letter in letters if not letter.truncated and letter.topic in read_by_us]
     if not whole:
         return 0
     # The client does not send null as a header's value; nobody here tells it from an empty one.

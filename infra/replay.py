@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from bestbefore_client.sampling import u64
 
 from agents.label import about, labelled
@@ -169,7 +170,10 @@ def _steps(recording: Recording, window_us: int) -> Iterator[Step]:
 
 def _table_steps(table: pa.Table, window_us: int) -> Iterator[Step]:
     """Slices in event time that do not cross the end of a window."""
-    table = table.sort_by("time")
+    # A row without a time has no place; in a frame it would be among the dead letters.
+    table = table.filter(pc.is_valid(table.column("time"))).sort_by("time")
+    if not table.num_rows:
+        return
     times = table.column("time").cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
     window = times // window_us
     edges = np.flatnonzero(np.diff(window)) + 1

@@ -98,10 +98,20 @@ class State:
 
     @classmethod
     def decode(cls, body: bytes) -> "State":
-        """The inverse of `encode`. Raises ValueError for a state of a newer version."""
-        saved = msgspec.msgpack.decode(body, type=Saved)
+        """The inverse of `encode`. Raises ValueError for a state of a newer version, and for bytes that are none."""
+        try:
+            saved = msgspec.msgpack.decode(body, type=Saved)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ValueError(f"estimator state cannot be read: {str(error)[:300]!a}") from None
         if saved.version > FORMAT:
             raise ValueError(f"estimator state has format {saved.version}, this version reads up to {FORMAT}: upgrade")
+        try:
+            return cls._of(saved)
+        except (ValueError, TypeError, ArithmeticError, LookupError) as error:  # numbers that no estimator has written
+            raise ValueError(f"estimator state cannot be used: {str(error)[:300]!a}") from None
+
+    @classmethod
+    def _of(cls, saved: Saved) -> "State":
         return cls(
             assembly=saved.assembly,
             ring=saved.ring,

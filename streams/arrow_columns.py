@@ -83,6 +83,8 @@ def matrix(column: pa.Array | None, name: str) -> NDArray[np.float32] | None:
     if not pa.types.is_fixed_size_list(column.type) or not pa.types.is_floating(column.type.value_type):
         raise Invalid(f"frame: column {name!r} must be a fixed-size list of floats, is {column.type}")
     width = column.type.list_size
+    if not width:
+        raise Invalid(f"frame: column {name!r} holds lists of no length; leave it out where there is nothing to say")
     inner = column.values.slice(column.offset * width, len(column) * width)
     found: NDArray[np.float32] = (
         inner.to_numpy(zero_copy_only=False).reshape(len(column), width).astype(np.float32, copy=False)
@@ -103,7 +105,7 @@ def categories(column: pa.Array, name: str) -> Categories:
     if pa.types.is_dictionary(column.type) and column.dictionary.null_count:
         column = dictionary_decoded(column, name)
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    codes = encoded.indices
+    codes = encoded.indices.cast(pa.int32())  # as they come they may have no room for -1
     codes = codes.fill_null(-1) if codes.null_count else codes
     return Categories(codes.to_numpy().astype(np.int32, copy=False), tuple(encoded.dictionary.to_pylist()))
 

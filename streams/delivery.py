@@ -31,6 +31,7 @@ from faust.types import TP
 from mode.utils.queues import ThrowableQueue
 
 from models.window_book import Clock
+from streams.errors import ClockError
 from streams.fetching import Fetched, Holes, read_batch
 
 log = logging.getLogger(__name__)
@@ -46,8 +47,14 @@ def encode_clock(clock: Clock | None) -> str:
 
 
 def decode_clock(metadata: str) -> Clock:
-    """The clock from commit metadata; a fresh one where there is none."""
-    return msgspec.json.decode(metadata, type=Clock) if metadata else Clock()
+    """The clock from commit metadata; a fresh one where there is none. Raises ClockError."""
+    try:
+        return msgspec.json.decode(metadata, type=Clock) if metadata else Clock()
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise ClockError(
+            f"the metadata committed with an offset, {metadata[:100]!a}, are not ours ({str(error)[:60]!a}); does "
+            "another program commit for this group? Set its offsets with Kafka's own tool, which leaves metadata empty"
+        ) from None
 
 
 def unnoticed(*_: Any) -> None:

@@ -80,6 +80,8 @@ def decode_batch(batch: pa.RecordBatch, offset: int) -> Decoded:
     scores = matrix(columns.get("scores"), "scores")
     if max(len(classes), 0 if scores is None else scores.shape[1]) > MAX_CLASSES:
         raise Invalid(f"frame: more than {MAX_CLASSES} classes; send the scores of the likeliest")
+    if scores is not None and classes and len(classes) != scores.shape[1]:
+        raise Invalid(f"frame: {len(classes)} class names for {scores.shape[1]} scores")
     status = floats(columns.get("status"), "status")
     digest = columns.get("digest")
     rows = Inferences(
@@ -205,10 +207,19 @@ def _check_length(column: pa.Array, name: str, most: int) -> None:
 
 def _classes(schema: pa.Schema) -> tuple[str, ...]:
     text = (schema.metadata or {}).get(b"classes")
+    if not text:
+        return ()
     try:
-        return tuple(str(name) for name in json.loads(text)) if text else ()
+        names = json.loads(text)
+        classes = tuple(map(str, names))
+        "".join(classes).encode()  # UnicodeEncodeError, a ValueError, for half of a surrogate pair
     except (ValueError, TypeError, RecursionError) as error:
-        raise Invalid(f"frame: schema metadata `classes` must be a JSON list of names: {error}") from None
+        raise Invalid(f"frame: schema metadata `classes` must be a JSON list of names: {str(error)[:200]}") from None
+    if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
+        raise Invalid("frame: schema metadata `classes` must be a JSON list of names")
+    if len(set(classes)) != len(classes):
+        raise Invalid("frame: schema metadata `classes` names a class twice; each score is of one class")
+    return classes
 
 
 def status_classes(status: NDArray[np.float64]) -> Categories:
@@ -253,8 +264,6 @@ def _label(columns: dict[str, Any], classes: tuple[str, ...], scores: NDArray[np
     if scores is None:
         return None
     names = classes or tuple(str(i) for i in range(scores.shape[1]))
-    if len(names) != scores.shape[1]:
-        raise Invalid(f"frame: {len(names)} class names for {scores.shape[1]} scores")
     best = scores.argmax(axis=1).astype(np.int32)
     if not _all_finite(scores):
         best[~np.isfinite(scores).all(axis=1)] = -1

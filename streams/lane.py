@@ -79,9 +79,11 @@ def decode_profile_record(value: bytes) -> ProfileRecord:
             return record
         found = record.v
     except msgspec.DecodeError:
-        found = msgspec.msgpack.decode(value)[0]
-        if not isinstance(found, int) or found <= PROFILE_FORMAT:
+        whole = msgspec.msgpack.decode(value)
+        first = whole[0] if isinstance(whole, list) and whole else None
+        if not isinstance(first, int) or first <= PROFILE_FORMAT:
             raise
+        found = first
     raise TooNew(
         f"a record of the topic {PROFILES} has format {found}, this version reads up to {PROFILE_FORMAT}; it stays "
         "where it is: start the later version that wrote it here too"

@@ -4,7 +4,6 @@ Only ever add fields, with a default; never retype one. Unknown fields are ignor
 """
 
 import base64
-import binascii
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -76,7 +75,7 @@ class InferenceEvent(Reserved, kw_only=True):
     version: Name
     segment: Segment | None = None
     latency_ms: float | None = None
-    status: int = 200
+    status: Annotated[int, msgspec.Meta(ge=-(1 << 31), lt=1 << 31)] = 200
     features: Annotated[dict[str, float | str | bool | None], msgspec.Meta(max_length=MAX_FEATURES)] = {}
     output: Output | None = None
     abstained: bool = False
@@ -305,7 +304,7 @@ def unwrap(value: bytes, headers: Iterable[tuple[str, bytes | None]]) -> tuple[b
                 if event.data_base64 is not None
                 else bytes(event.data)
             )
-        except (*UNREADABLE, binascii.Error) as error:
+        except (*UNREADABLE, ValueError) as error:  # of base64: other characters than its own, a wrong length
             raise Undecodable(f"not a structured CloudEvent 1.0: {error}") from None
         return data, {"id": event.id, "time": event.time or ""}
     if header(headers, "ce_specversion"):

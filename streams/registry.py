@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from models.reference import Reference, unregistered
-from streams.errors import Invalid
+from streams.errors import Invalid, StoreError
+from streams.records import UNREADABLE
 
 MAX_UNKNOWN = 10_000
 MOST_UNKNOWN = 1000  # model versions nobody registered; each has profiles, and a state in the store
@@ -97,7 +98,8 @@ def _age(reference: Reference) -> tuple[float, list[tuple[int, str]]]:
     except (ValueError, OverflowError):
         trained = float("-inf")  # no date that can be read: older than any that has one
     parts = re.findall(r"\d+|\D+", reference.version)
-    return trained, [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+    # By length and then as text, digits compare as numbers do, however many there are.
+    return trained, [(len(digits := p.lstrip("0")), digits) if p.isdecimal() else (-1, p) for p in parts]
 
 
 def encode_reference(reference: Reference) -> bytes:
@@ -106,5 +108,10 @@ def encode_reference(reference: Reference) -> bytes:
 
 
 def decode_reference(body: bytes) -> Reference:
-    """The inverse of `encode_reference`."""
-    return msgspec.json.decode(body, type=Reference)
+    """The inverse of `encode_reference`. Raises StoreError."""
+    try:
+        return msgspec.json.decode(body, type=Reference)
+    except UNREADABLE as error:
+        raise StoreError(
+            f"a registration in the event store cannot be read: {str(error)[:300]!a}; register the model version again"
+        ) from None

@@ -212,4 +212,4 @@ def _reason(message: Any, error: Exception, agent: str, stage: str) -> Headers:
         "exception.message": told(error)[:MAX_TRACE],
         "exception.stacktrace": trace_of(error),
     }
-    return [(f"__connect.errors.{name}", str(value).encode()) for name, value in fields.items()]
+    return [(f"__connect.errors.{name}", str(value).encode("utf-8", "replace")) for name, value in fields.items()]

@@ -36,7 +36,8 @@ def gives_away(name: str, value: Any) -> bool:
 
 def shown(name: str, value: Any) -> str:
     """A value as a message may quote it; hidden behind a misspelt name too, and where it looks like a user in a URL."""
-    return "(hidden)" if _SUSPECT.search(name) or "@" in str(value) else repr(value)
+    text = repr(value)
+    return "(hidden)" if _SUSPECT.search(name) or "@" in text else text if len(text) <= 200 else f"{text[:200]}…"
 
 
 def read_secret(path: Path, named_by: str) -> Secret:

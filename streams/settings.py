@@ -190,13 +190,13 @@ def load(environment: Mapping[str, str] | None = None, folder: Path | None = Non
     given_there.pop("config", None)
     for key, value in _secrets_read(given_there, "environment", Path()):
         text = _listed(value) if key.endswith("_prefixes") else value
-        found[key] = (text, f"environment ({PREFIX}{key.upper()})")
+        found[key] = (text, f"environment ({PREFIX}{key.upper()[:100]})")
     found |= {key: (value, "command line") for key, value in given.items() if value is not None}
     values = {}
     for key, (value, source) in found.items():
         if key not in known:
             raise SettingsError(
-                f"unknown setting {key!r} = {shown(key, value)} in {source}; known: {', '.join(sorted(known))}"
+                f"unknown setting {key[:100]!r} = {shown(key, value)} in {source}; known: {', '.join(sorted(known))}"
             )
         values[key] = _convert(key, value, source)
     try:
@@ -248,7 +248,7 @@ def _convert(key: str, value: Any, source: str) -> Any:
     try:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"setting {key} = {shown(key, value)} in {source}: {error}") from None
+        raise SettingsError(f"setting {key} = {shown(key, value)} in {source}: {str(error)[:300]}") from None
 
 
 def _listed(text: str) -> tuple[str, ...]:

@@ -15,6 +15,14 @@ from bestbefore_client.frame import KINDS
 from bestbefore_client.rows import MAX_ID, MAX_SEGMENT_KEYS, checked_reserved, checked_time, size_of
 
 
+def count_of(ids: Any) -> int:
+    """Count ids for the books of what is dropped; what cannot be counted, whatever it raises, is one."""
+    try:
+        return max(len(ids), 1)
+    except Exception:  # noqa: BLE001 -- an object of the server's may raise anything
+        return 1
+
+
 def ids_of(ids: Any) -> tuple[list[str], Strings]:
     """Give n ids as a list and laid out; raises ValueError for an empty or overlong one."""
     listed = ids.tolist() if hasattr(ids, "tolist") else list(ids)

@@ -12,7 +12,7 @@ import numpy as np
 
 from bestbefore_client import processes
 from bestbefore_client.backends import backend_of
-from bestbefore_client.batches import Columns, ids_of, prefixed, reserved_columns, times_of
+from bestbefore_client.batches import Columns, count_of, ids_of, prefixed, reserved_columns, times_of
 from bestbefore_client.columns import Column, Repeated, Strings
 from bestbefore_client.delivery import Delivery
 from bestbefore_client.heartbeat import Heart
@@ -217,7 +217,7 @@ class Recorder:
 
         A segment or reserved field may be one text for all rows. `inputs` has n entries; `input_rate` of them are kept.
         """
-        n = len(ids) if hasattr(ids, "__len__") else 1
+        n = count_of(ids)
         try:
             texts, column = ids_of(ids)
             n = len(texts)
