@@ -5,6 +5,7 @@ event loop that serves the pages and asks the broker. Nothing here changes anyth
 """
 
 import asyncio
+import errno
 import hmac
 import logging
 import socket
@@ -140,9 +141,15 @@ def _listening(host: str, port: int) -> socket.socket | None:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
     except OSError as error:
+        reason = str(error.strerror).partition(" (while")[0]  # the address stands in front of it
+        todo = (
+            "give each worker of a machine its own web_port, or 0"
+            if error.errno == errno.EADDRINUSE
+            else "web_host must be an address of this machine, and web_port one that this user may take"
+        )
         log.warning(
-            "no /live, /ready, /metrics and /progress of this worker: %s:%s cannot be listened on (%s); give each "
-            "worker of a machine its own web_port, or 0", host, port, error.strerror,
+            "no /live, /ready, /metrics and /progress of this worker: %s:%s cannot be listened on (%s); %s",
+            host, port, reason, todo,
         )  # fmt: skip
         return None
 

@@ -61,6 +61,7 @@ class Worker(faust.Worker):
 
     def __init__(self, app: App, deadline: Deadline, **given: Any) -> None:
         super().__init__(app, **given)
+        self.spinner = None  # it would write control characters into the log
         self._deadline = deadline
 
     def install_signal_handlers(self) -> None:

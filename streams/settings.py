@@ -2,17 +2,18 @@
 
 Order: environment (`BESTBEFORE_BROKER=…`), then the file named by `BESTBEFORE_CONFIG`, else `./bestbefore.toml`, else
 `./.bestbefore/bestbefore.toml` (which `bestbefore up` writes), then the defaults below. Unknown keys and malformed
-values end the start with the key, the value and where it was found. A secret may stand in a file of its own: the
-setting `<name>_file` names it.
+values end the start with the key, where it was found and, of a known key that is no secret, the value. A secret may
+stand in a file of its own: the setting `<name>_file` names it.
 """
 
+import difflib
 import logging
 import os
 import stat
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
@@ -24,6 +25,7 @@ from streams.secret_values import Secret, gives_away, is_secret, read_secret, sh
 log = logging.getLogger(__name__)
 
 PREFIX = "BESTBEFORE_"
+OF_CLIENT = "BESTBEFORE_CLIENT_"  # read by the recorder, which may share the environment with a command
 FILES = ("bestbefore.toml", ".bestbefore/bestbefore.toml")
 
 
@@ -186,7 +188,11 @@ def load(environment: Mapping[str, str] | None = None, folder: Path | None = Non
     path = _file(environment, folder or Path.cwd())
     if path is not None:
         found |= _of_file(path)
-    given_there = {n.removeprefix(PREFIX).lower(): t for n, t in environment.items() if n.startswith(PREFIX)}
+    given_there = {
+        name.removeprefix(PREFIX).lower(): text
+        for name, text in environment.items()
+        if name.startswith(PREFIX) and not name.startswith(OF_CLIENT)
+    }
     given_there.pop("config", None)
     for key, value in _secrets_read(given_there, "environment", Path()):
         text = _listed(value) if key.endswith("_prefixes") else value
@@ -195,9 +201,8 @@ def load(environment: Mapping[str, str] | None = None, folder: Path | None = Non
     values = {}
     for key, (value, source) in found.items():
         if key not in known:
-            raise SettingsError(
-                f"unknown setting {key[:100]!r} = {shown(key, value)} in {source}; known: {', '.join(sorted(known))}"
-            )
+            # Its value is not shown: the name may be that of a secret, misspelt.
+            raise SettingsError(f"unknown setting {key[:100]!r} in {source}; {_nearest(key, known)}")
         values[key] = _convert(key, value, source)
     try:
         return Settings(**values)
@@ -243,12 +248,19 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path} is not valid TOML: {error}") from None
 
 
+def _nearest(key: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(key[:100], sorted(known), n=1)
+    return f"is {near[0]} meant?" if near else "take it away; docs/reference/settings.md lists those that exist"
+
+
 def _convert(key: str, value: Any, source: str) -> Any:
     kind = next(f.type for f in msgspec.structs.fields(Settings) if f.name == key)
     try:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"setting {key} = {shown(key, value)} in {source}: {str(error)[:300]}") from None
+        words = ", ".join(repr(word) for word in get_args(kind)) if get_origin(kind) is Literal else ""
+        why = f"must be one of {words}" if words else str(error)[:300]
+        raise SettingsError(f"setting {key} = {shown(key, value)} in {source}: {why}") from None
 
 
 def _listed(text: str) -> tuple[str, ...]:

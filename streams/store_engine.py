@@ -130,7 +130,8 @@ def _translated(error: DBAPIError, url: URL) -> StoreError:
     passing = isinstance(error, OperationalError | InterfaceError) if state is None else state.startswith(_PASSING)
     if error.connection_invalidated or passing:
         return StoreUnreachable(f"{place(url)}: {cause}; {hint(said) or 'trying again is safe'}")
-    return StoreError(f"{place(url)}: refused: {cause}")
+    todo = hint(said)
+    return StoreError(f"{place(url)}: refused: {cause}{'; ' if todo else ''}{todo}")
 
 
 def without_secrets(text: str, url: URL) -> str:

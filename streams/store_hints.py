@@ -20,6 +20,11 @@ _HINTS = (
     (" alert ", "the server does not accept the client certificate; see sslcert and sslkey in `store`"),
     ("certificate authentication failed", "see sslcert and sslkey in `store`"),
     ("requires a valid client certificate", "put sslcert=FILE and sslkey=FILE into `store`"),
+    ("Connection refused", "is it running, and is `store` set right? trying again is safe"),
+    ("failed to resolve host", "check the host in `store`; trying again is safe"),
+    ('FATAL:  database "', "create the database, or mend its name in `store`"),
+    ("permission denied", "this user has not the rights for it; docs/operations.md, `Who may do what in the store`, "
+     "has the roles"),
 )  # fmt: skip
 
 
@@ -28,7 +33,7 @@ def hint(said: str) -> str:
 
     >>> hint('FATAL: password authentication failed for user "x"')
     'check the user in `store`, and store_password or store_password_file'
-    >>> hint("Connection refused")
+    >>> hint("server closed the connection unexpectedly")
     ''
     """
     return next((what for words, what in _HINTS if words in said), "")

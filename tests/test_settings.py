@@ -160,3 +160,23 @@ def test_a_token_is_not_printed(tmp_path: Path) -> None:
     with pytest.raises(SettingsError) as caught:
         load({"BESTBEFORE_WEB_TOKENS": "hunter2"}, tmp_path)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("WEB_TOKN", "hunter2", "is web_token meant?"),
+        ("ZZZ", "hunter2", "docs/reference/settings.md"),
+        ("BROKER_SECURITY", "TLS", "must be one of 'PLAINTEXT', 'SSL', 'SASL_PLAINTEXT', 'SASL_SSL'"),
+    ],
+)
+def test_what_to_do_about_a_wrong_setting_is_told(tmp_path: Path, key: str, value: str, told: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load({f"BESTBEFORE_{key}": value}, tmp_path)
+    assert told in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_the_secret_of_a_recorder_may_stand_in_the_same_environment(tmp_path: Path) -> None:
+    given = {"BESTBEFORE_CLIENT_SECRET": "0123456789abcdef", "BESTBEFORE_CLIENT_SECRET_FILE": "/run/secrets/client"}
+    assert load(given, tmp_path) == Settings()
