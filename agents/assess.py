@@ -27,7 +27,7 @@ from models.subject_state import State, fresh
 from streams.delivery import Cursor
 from streams.errors import BadRecord, Fenced
 from streams.event_store import DAY_US, EventStore
-from streams.intake import place, reading
+from streams.intake import read_all
 from streams.lane import ProfileRecord
 from streams.profile_reading import decode_profile
 from streams.runtime import Runtime
@@ -72,15 +72,8 @@ class Assess:
         self._taking = False  # a profile that was admitted is on its way
 
     async def run(self, stream: Any) -> None:
-        """The body of the Faust agent; it does not raise."""
-        with reading(self.runtime, self.name):
-            async for event in stream.noack().events():
-                try:
-                    await self.take(event.message)
-                except (asyncio.CancelledError, GeneratorExit):
-                    raise
-                except Exception as error:  # noqa: BLE001 -- a defect of ours; going on would lose the profile
-                    self.runtime.end(f"agent assess failed at {place(event.message)}", error)
+        """The body of the Faust agent."""
+        await read_all(self.runtime, self.name, stream, self.take)
 
     async def take(self, message: Any) -> None:
         """Take in one profile; it is applied together with others."""

@@ -12,8 +12,8 @@ from models.inspecting import inspect
 from models.inspection import Inspection
 from models.reference import ModelFile, Reference
 from streams.claim_check import fetch
-from streams.errors import BadInput, ModelError, StoreError
-from streams.records import UNREADABLE
+from streams.errors import BadInput, ModelError
+from streams.registry import read_kept
 from streams.runtime import Runtime
 from streams.settings import Settings
 
@@ -59,12 +59,7 @@ def encode_inspection(inspection: Inspection) -> bytes:
 
 def decode_inspection(body: bytes) -> Inspection:
     """The inverse of `encode_inspection`. Raises StoreError."""
-    try:
-        return msgspec.json.decode(body, type=Inspection)
-    except UNREADABLE as error:
-        raise StoreError(
-            f"an inspection in the event store cannot be read: {str(error)[:300]!a}; register the model version again"
-        ) from None
+    return read_kept(body, Inspection, "an inspection")
 
 
 async def inspect_forever(runtime: Runtime) -> None:

@@ -6,8 +6,7 @@ offsets, dead letters, idle partitions and rebalances is here, once.
 
 import asyncio
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from typing import Any, ClassVar
 
 from faust.types import TP
@@ -49,15 +48,8 @@ class Intake:
     # -- the loop ----------------------------------------------------------------------------------------
 
     async def run(self, stream: Any) -> None:
-        """The body of the Faust agent. It does not raise: Faust would skip the record and go on."""
-        with reading(self.runtime, self.name):
-            async for event in stream.noack().events():
-                try:
-                    await self.take(event.message)
-                except (asyncio.CancelledError, GeneratorExit):
-                    raise
-                except Exception as error:  # noqa: BLE001 -- anything here is a defect of ours, not of the record
-                    self.runtime.end(f"agent {self.name} failed at {place(event.message)}", error)
+        """The body of the Faust agent."""
+        await read_all(self.runtime, self.name, stream, self.take)
 
     async def take(self, message: Any) -> None:
         """Deal with one record."""
@@ -160,12 +152,20 @@ class Intake:
             await lane.rest(idle_after, self.runtime.clock.now_us())
 
 
-@contextmanager
-def reading(runtime: Runtime, agent: str) -> Iterator[None]:
-    """While the block lasts the agent reads; a loop that ends although the worker goes on is a wedge."""
+async def read_all(runtime: Runtime, agent: str, stream: Any, take: Callable[[Any], Awaitable[None]]) -> None:
+    """Take every record of a stream. It does not raise: Faust would skip the record and go on.
+
+    While it lasts the agent reads; a loop that ends although the worker goes on is a wedge.
+    """
     runtime.progress.reading(agent)
     try:
-        yield
+        async for event in stream.noack().events():
+            try:
+                await take(event.message)
+            except (asyncio.CancelledError, GeneratorExit):
+                raise
+            except Exception as error:  # noqa: BLE001 -- anything here is a defect of ours, not of the record
+                runtime.end(f"agent {agent} failed at {place(event.message)}", error)
     finally:
         runtime.progress.absent(agent)
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import TypeVar
 
 import msgspec
 
@@ -11,6 +12,7 @@ from streams.errors import Invalid, StoreError
 from streams.records import UNREADABLE
 
 MAX_UNKNOWN = 10_000
+T = TypeVar("T")
 MOST_UNKNOWN = 1000  # model versions nobody registered; each has profiles, and a state in the store
 
 
@@ -109,9 +111,14 @@ def encode_reference(reference: Reference) -> bytes:
 
 def decode_reference(body: bytes) -> Reference:
     """The inverse of `encode_reference`. Raises StoreError."""
+    return read_kept(body, Reference, "a registration")
+
+
+def read_kept(body: bytes, kind: type[T], what: str) -> T:
+    """What the event store keeps of a registered model version, `what` in messages. Raises StoreError."""
     try:
-        return msgspec.json.decode(body, type=Reference)
+        return msgspec.json.decode(body, type=kind)
     except UNREADABLE as error:
         raise StoreError(
-            f"a registration in the event store cannot be read: {str(error)[:300]!a}; register the model version again"
+            f"{what} in the event store cannot be read: {str(error)[:300]!a}; register the model version again"
         ) from None
