@@ -132,6 +132,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for name in AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be 1 or more, is {getattr(self, name)}")
+        if self.seconds("watchdog_after") < SHORTEST_WATCH:
+            raise ValueError(
+                f"watchdog_after: must be {SHORTEST_WATCH} s or longer, because a worker says once a second that it "
+                f"lives; is {self.watchdog_after!r}"
+            )
         if self.max_segments < 0:
             raise ValueError(f"max_segments: must be 0 or more, is {self.max_segments}")
         if not 0.0 <= self.keep_rate <= 1.0:
@@ -162,6 +167,7 @@ DURATIONS = (
     "default_window", "default_lateness", "clock_skew", "oldest_event", "idle_after", "assess_grace",
     "label_patience", "embed_delay", "inspect_every", "watchdog_after", "commit_every", "session_timeout",
 )  # fmt: skip
+SHORTEST_WATCH = 3  # seconds
 MAY_BE_ZERO = ("default_lateness", "clock_skew", "assess_grace", "label_patience")
 AT_LEAST_ONE = (
     "partitions",

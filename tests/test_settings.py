@@ -76,6 +76,7 @@ WRONG = [
     ("idle_after", "5 fortnights", "idle_after: '5 fortnights' is not a duration"),
     ("default_window", "0 s", "default_window: must be longer than zero"),
     ("session_timeout", "0 s", "session_timeout: must be longer than zero"),
+    ("watchdog_after", "1 s", "watchdog_after: must be 3 s or longer"),
     ("web_port", "70000", "web_port: must lie in 0 to 65535"),
     ("web_host", "0.0.0.0", "web_host: '0.0.0.0' is seen by other machines, so web_token must be set"),  # noqa: S104 -- text
     ("web_host", "worker-1", "web_host: 'worker-1' is seen by other machines"),
