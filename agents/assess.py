@@ -27,7 +27,7 @@ from models.subject_state import State, fresh
 from streams.delivery import Cursor
 from streams.errors import BadRecord, Fenced
 from streams.event_store import DAY_US, EventStore
-from streams.intake import read_all
+from streams.intake import take_all
 from streams.lane import ProfileRecord
 from streams.profile_reading import decode_profile
 from streams.runtime import Runtime
@@ -73,7 +73,7 @@ class Assess:
 
     async def run(self, stream: Any) -> None:
         """The body of the Faust agent."""
-        await read_all(self.runtime, self.name, stream, self.take)
+        await take_all(self.runtime, self.name, stream, self.take)
 
     async def take(self, message: Any) -> None:
         """Take in one profile; it is applied together with others."""

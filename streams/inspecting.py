@@ -13,7 +13,7 @@ from models.inspection import Inspection
 from models.reference import ModelFile, Reference
 from streams.claim_check import fetch
 from streams.errors import BadInput, ModelError
-from streams.registry import read_kept
+from streams.registry import kept_as
 from streams.runtime import Runtime
 from streams.settings import Settings
 
@@ -59,7 +59,7 @@ def encode_inspection(inspection: Inspection) -> bytes:
 
 def decode_inspection(body: bytes) -> Inspection:
     """The inverse of `encode_inspection`. Raises StoreError."""
-    return read_kept(body, Inspection, "an inspection")
+    return kept_as(body, Inspection, "an inspection")
 
 
 async def inspect_forever(runtime: Runtime) -> None:

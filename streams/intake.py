@@ -49,7 +49,7 @@ class Intake:
 
     async def run(self, stream: Any) -> None:
         """The body of the Faust agent."""
-        await read_all(self.runtime, self.name, stream, self.take)
+        await take_all(self.runtime, self.name, stream, self.take)
 
     async def take(self, message: Any) -> None:
         """Deal with one record."""
@@ -152,7 +152,7 @@ class Intake:
             await lane.rest(idle_after, self.runtime.clock.now_us())
 
 
-async def read_all(runtime: Runtime, agent: str, stream: Any, take: Callable[[Any], Awaitable[None]]) -> None:
+async def take_all(runtime: Runtime, agent: str, stream: Any, take: Callable[[Any], Awaitable[None]]) -> None:
     """Take every record of a stream. It does not raise: Faust would skip the record and go on.
 
     While it lasts the agent reads; a loop that ends although the worker goes on is a wedge.

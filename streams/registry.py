@@ -111,10 +111,10 @@ def encode_reference(reference: Reference) -> bytes:
 
 def decode_reference(body: bytes) -> Reference:
     """The inverse of `encode_reference`. Raises StoreError."""
-    return read_kept(body, Reference, "a registration")
+    return kept_as(body, Reference, "a registration")
 
 
-def read_kept(body: bytes, kind: type[T], what: str) -> T:
+def kept_as(body: bytes, kind: type[T], what: str) -> T:
     """What the event store keeps of a registered model version, `what` in messages. Raises StoreError."""
     try:
         return msgspec.json.decode(body, type=kind)

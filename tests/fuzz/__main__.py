@@ -69,6 +69,8 @@ def main() -> int:
     parser.add_argument("groups", nargs="*", help=f"of {', '.join(GROUPS)}; or `replay` with a name and a file")
     given = parser.parse_args()
     if given.groups[:1] == ["replay"]:
+        if len(given.groups) != 3 or not Path(given.groups[2]).is_file():
+            parser.error("replay takes the name of a target and a file that exists")
         _, name, file = given.groups
         if name not in {*TARGETS, *GROUPS}:
             parser.error(f"no target {name!r}; there are {', '.join((*GROUPS, *TARGETS))}")
