@@ -24,9 +24,9 @@ def decode_profile(value: bytes | None) -> ProfileRecord:
     except TooNew:
         raise
     except msgspec.ValidationError as error:
-        raise Invalid(f"not a profile of this version or an earlier one: {error}") from None
+        raise Invalid(f"not a profile of this version or an earlier one: {str(error)[:300]!a}") from None
     except Exception as error:  # noqa: BLE001 -- whatever the bytes do to the tables, they are no profile
-        raise Undecodable(f"not a profile: {error!r}") from None
+        raise Undecodable(f"not a profile: {type(error).__name__}: {str(error)[:300]!a}") from None
     _check(record)
     return record
 
