@@ -93,11 +93,9 @@ class Assess:
         self.runtime.progress.taken(part.tp, part.cursor.wanted, int(message.timestamp * 1e6))
         self.runtime.metrics.record(part.tp.topic, missing=message.offset - part.admitted - 1)
         part.admitted, part.heard_last = message.offset, time.monotonic()
-        self._taking = True
-        try:
-            part.waiting.append((message.offset, await self._read(message)))
-        finally:
-            self._taking = False
+        self._taking = True  # and stays so where this is cancelled, at the end of the worker
+        part.waiting.append((message.offset, await self._read(message)))
+        self._taking = False
         if len(part.waiting) >= MAX_BATCH:
             await self.flush()
 
