@@ -319,7 +319,7 @@ class Application:
     def _too_many(self, tx: Transaction, new: list[Subject]) -> set[Subject]:
         """Segments beyond the bound of their version; those that have been silent for `keep_days` do not count."""
         settings, left, refused = self._runtime.settings, dict[tuple[str, str], int](), set()
-        since = time.time_ns() // 1000 - settings.keep_days * DAY_US
+        since = self._runtime.clock.now_us() - settings.keep_days * DAY_US
         for subject in new:
             version = subject[:2]
             if version not in left:
