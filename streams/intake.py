@@ -61,7 +61,7 @@ class Intake:
 
     async def take(self, message: Any) -> None:
         """Deal with one record."""
-        # Whoever is cancelled below, at the end of the worker, leaves it set: his record is nowhere, and not dealt with.
+        # Whoever is cancelled below, at the end of the worker, leaves it set: the record is nowhere, not dealt with.
         self._taking = True
         lane = await self.lane_of(message)
         if lane is not None and await lane.admit(message.offset, int(message.timestamp * 1e6)):

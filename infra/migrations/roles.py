@@ -81,7 +81,8 @@ def revoke(connection: Connection) -> None:
         # Not ALL TABLES: that fails where somebody else has one in this schema, on which we have no say.
         mine = connection.exec_driver_sql(
             "SELECT relname FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname ="
-            " current_schema()) AND relkind IN ('r', 'v', 'm', 'p', 'f') AND pg_has_role(current_user, relowner, 'USAGE')"
+            " current_schema()) AND relkind IN ('r', 'v', 'm', 'p', 'f')"
+            " AND pg_has_role(current_user, relowner, 'USAGE')"
         ).all()
         if mine:
             listed = ", ".join(quoted(row[0]) for row in mine)
