@@ -6,6 +6,7 @@ Whoever assesses applies many in one transaction, so one that cannot be used mus
 import msgspec
 
 from models.profile import Profile
+from models.tables import NewerFormat
 from streams.errors import Invalid, TooNew, Undecodable
 from streams.lane import ProfileRecord, decode_profile_record
 from streams.records import MAX_SEGMENT_BYTES, MAX_TEXT
@@ -23,6 +24,8 @@ def decode_profile(value: bytes | None) -> ProfileRecord:
             Profile.unpack(record.profile)
     except TooNew:
         raise
+    except NewerFormat as error:  # no dead letter: the later version is there to read it
+        raise TooNew(f"a profile of {record.model[:60]} {record.version[:60]} cannot be read here: {error}") from None
     except msgspec.ValidationError as error:
         raise Invalid(f"not a profile of this version or an earlier one: {str(error)[:300]!a}") from None
     except Exception as error:  # noqa: BLE001 -- whatever the bytes do to the tables, they are no profile
