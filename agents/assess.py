@@ -86,11 +86,9 @@ class Assess:
         self.runtime.progress.taken(part.tp, part.cursor.wanted, int(message.timestamp * 1e6))
         self.runtime.metrics.record(part.tp.topic, missing=message.offset - part.admitted - 1)
         part.admitted, part.heard_last = message.offset, time.monotonic()
-        self._taking = True
-        try:
-            part.waiting.append((message.offset, await self._read(message)))
-        finally:
-            self._taking = False
+        self._taking = True  # and stays so where this is cancelled, at the end of the worker
+        part.waiting.append((message.offset, await self._read(message)))
+        self._taking = False
         if len(part.waiting) >= MAX_BATCH:
             await self.flush()
 
@@ -314,7 +312,7 @@ class Application:
     def _too_many(self, tx: Transaction, new: list[Subject]) -> set[Subject]:
         """Segments beyond the bound of their version; those that have been silent for `keep_days` do not count."""
         settings, left, refused = self._runtime.settings, dict[tuple[str, str], int](), set()
-        since = time.time_ns() // 1000 - settings.keep_days * DAY_US
+        since = self._runtime.clock.now_us() - settings.keep_days * DAY_US
         for subject in new:
             version = subject[:2]
             if version not in left:

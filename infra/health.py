@@ -68,8 +68,9 @@ class Health:
             time.sleep(EVERY)
 
     async def _ask_broker(self) -> None:
+        options = client_options(self._runtime.settings)  # once: a file that is being replaced must not end the worker
         while True:
-            client = AIOKafkaClient(**client_options(self._runtime.settings), request_timeout_ms=int(PATIENCE * 1000))
+            client = AIOKafkaClient(**options, request_timeout_ms=int(PATIENCE * 1000))
             try:
                 await asyncio.wait_for(client.bootstrap(), PATIENCE)
                 while True:

@@ -27,6 +27,10 @@ GROUPED = ("skew.", "cosine.", "digest.", "induced.", "kernel.segment.")
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 
 
+class NewerFormat(ValueError):
+    """A profile of a later format than this version knows."""
+
+
 class _Body(msgspec.Struct):
     """What `encode` gives; older workers keep no samples."""
 
@@ -188,10 +192,11 @@ class Tables:
 
     @classmethod
     def decode(cls, body: Mapping[str, Any]) -> Self:
-        """The inverse of `encode`. Raises ValueError for a format this version does not know."""
+        """The inverse of `encode`. Raises ValueError for a format this version does not know, a later NewerFormat."""
         form = body.get("format") if isinstance(body, Mapping) else None
         if form != FORMAT:
-            raise ValueError(f"profile format {ascii(form)[:40]} is not {FORMAT}; upgrade the worker that reads it")
+            kind = NewerFormat if isinstance(form, int) and form > FORMAT else ValueError
+            raise kind(f"profile format {ascii(form)[:40]} is not {FORMAT}; upgrade the worker that reads it")
         try:
             read = msgspec.convert(body, _Body)
         except msgspec.ValidationError as error:

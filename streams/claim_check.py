@@ -143,6 +143,11 @@ def _read(address: Address, dataref: str, max_bytes: int, timeout_s: float) -> b
     except (ImportError, ValueError) as error:
         told = _without(str(error), address)
         raise BadInput(f"dataref {dataref!r} cannot be opened ({told}): install the fsspec driver it needs") from None
+    except BadInput:
+        raise
+    except Exception as error:  # noqa: BLE001 -- drivers raise what they like, for instance for want of credentials
+        told = f"{type(error).__name__}: {_without(str(error), address)}"
+        raise BadInput(f"dataref {dataref!r} cannot be read ({told}): check the driver's settings") from None
 
 
 def _without(text: str, address: Address) -> str:

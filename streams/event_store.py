@@ -200,10 +200,17 @@ class EventStore(StoreReader):
             return connection.execute(delete(t).where(among(connection, t.c.seq, seqs))).rowcount
 
     def prune(
-        self, now_us: int, prediction_days: float = 90, label_days: float = 90, profile_days: float = 30
+        self,
+        now_us: int,
+        prediction_days: float = 90,
+        label_days: float = 90,
+        profile_days: float = 30,
+        *,
+        most: int | None = None,
     ) -> dict[str, int]:
         """Deletes what is older than its retention, a few thousand rows per transaction; returns rows per table.
 
+        Ends with a table once `most` rows or more of it are deleted: call it again then.
         `profile_days` must exceed the retention of the profiles topic, or a replay would count profiles twice.
         """
         limits = {
@@ -212,11 +219,11 @@ class EventStore(StoreReader):
             "applied_profile": (schema.applied_profile.c.applied_at_us, profile_days),
         }
         return {
-            name: self._prune(time_us.table, time_us < now_us - int(days * DAY_US))
+            name: self._prune(time_us.table, time_us < now_us - int(days * DAY_US), most)
             for name, (time_us, days) in limits.items()
         }
 
-    def _prune(self, table: Any, old: Any) -> int:
+    def _prune(self, table: Any, old: Any, most: int | None) -> int:
         keys = list(table.primary_key.columns)
         page = select(*keys).where(old).limit(_PRUNE_ROWS)
         total = 0
@@ -224,7 +231,7 @@ class EventStore(StoreReader):
             with self._writing() as connection:
                 deleted = connection.execute(delete(table).where(tuple_(*keys).in_(page))).rowcount
             total += deleted
-            if deleted < _PRUNE_ROWS:
+            if deleted < _PRUNE_ROWS or (most is not None and total >= most):
                 return total
 
 

@@ -6,6 +6,7 @@ Whoever assesses applies many in one transaction, so one that cannot be used mus
 import msgspec
 
 from models.profile import Profile
+from models.tables import NewerFormat
 from streams.errors import Invalid, TooNew, Undecodable
 from streams.lane import ProfileRecord, decode_profile_record
 from streams.records import MAX_SEGMENT_BYTES, MAX_TEXT
@@ -23,10 +24,12 @@ def decode_profile(value: bytes | None) -> ProfileRecord:
             Profile.unpack(record.profile)
     except TooNew:
         raise
+    except NewerFormat as error:  # no dead letter: the later version is there to read it
+        raise TooNew(f"a profile of {record.model[:60]} {record.version[:60]} cannot be read here: {error}") from None
     except msgspec.ValidationError as error:
-        raise Invalid(f"not a profile of this version or an earlier one: {error}") from None
+        raise Invalid(f"not a profile of this version or an earlier one: {str(error)[:300]!a}") from None
     except Exception as error:  # noqa: BLE001 -- whatever the bytes do to the tables, they are no profile
-        raise Undecodable(f"not a profile: {error!r}") from None
+        raise Undecodable(f"not a profile: {type(error).__name__}: {str(error)[:300]!a}") from None
     _check(record)
     return record
 

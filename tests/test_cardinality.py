@@ -21,6 +21,7 @@ from models.evidence import Evidence
 from models.profile import Profile
 from models.window_book import BEYOND, Batch, Clock, WindowBook
 from streams.batches import Stamped, event_batch, frame_batch
+from streams.clock import BrokerClock
 from streams.delivery import Cursor
 from streams.errors import Invalid
 from streams.event_store import EventStore
@@ -124,6 +125,7 @@ class Assessor:
         self.store = EventStore(url)
         self.registry = Registry(window_us=HOUR, lateness_us=0)
         self.inspections: dict[tuple[str, str], Any] = {}
+        self.clock = BrokerClock()
 
     def apply(self, segments: list[str], offset: int, part: Part) -> Application:
         """Apply one closed window of each of these segments."""

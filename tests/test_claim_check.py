@@ -8,6 +8,7 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec.spec import AbstractFileSystem
 
 from streams.claim_check import fetch
 from streams.errors import BadInput
@@ -109,6 +110,25 @@ def test_what_is_missing_or_no_file_says_so(folder: Path) -> None:
 def test_a_protocol_without_driver_says_what_to_install() -> None:
     with pytest.raises(BadInput, match="driver"):
         fetch("nosuch://bucket/key", sha256=None, size=None, allowed=["nosuch://bucket"], max_bytes=10)
+
+
+class Locked(AbstractFileSystem):  # type: ignore[misc]
+    """An object store whose driver has an error of its own for want of credentials, as that of S3 has."""
+
+    protocol = "locked"
+
+    def _open(self, path: str, *args: object, **options: object) -> None:
+        raise NoCredentialsError("unable to locate credentials")
+
+
+class NoCredentialsError(Exception):
+    """No OSError."""
+
+
+def test_an_error_of_a_driver_s_own_is_told_as_any_other() -> None:
+    fsspec.register_implementation("locked", Locked, clobber=True)
+    with pytest.raises(BadInput, match="NoCredentialsError: unable to locate credentials"):
+        fetch("locked://bucket/key", sha256=None, size=None, allowed=["locked://bucket"], max_bytes=10)
 
 
 def test_a_bucket_is_a_prefix_of_its_keys_only() -> None:

@@ -21,6 +21,7 @@ from bestbefore_client import (
     sampling,
 )
 from bestbefore_client.events import MAX_VALUE
+from bestbefore_client.rows import Rows
 
 from tests.client_rig import BACKENDS, NOWHERE, closed_gate, consumed, fresh_prefix, is_heartbeat, rows
 
@@ -92,6 +93,11 @@ def test_record_never_raises(fields: dict[str, Any]) -> None:
         assert dead.dropped["invalid"] == 1
         assert dead.last_error is not None
         dead.close(0.0)
+
+
+def test_segments_whose_values_are_equal_and_not_the_same_stay_apart() -> None:
+    made = Rows((), {})
+    assert [made.placed({"a": value})["a"] for value in (1, True, 1.0, 1)] == ["1", "True", "1.0", "1"]
 
 
 def test_record_many_and_label_never_raise() -> None:

@@ -200,6 +200,51 @@ def test_a_function_keeps_its_answer_and_its_errors() -> None:
     assert first.__name__ == "first"
 
 
+def test_names_that_are_no_arguments_harm_neither_function_nor_request() -> None:
+    recorder = Recorder(NOWHERE, model="m", version="1")
+
+    @observed(recorder, read=lambda _, answer: {1: answer})  # type: ignore[dict-item]
+    def first(x: int) -> int:
+        return x
+
+    @observed(recorder)
+    def second(x: int) -> int:
+        note(self=x)
+        return x
+
+    async def third(scope: Any, receive: Any, send: Any) -> None:
+        note(self=3)
+
+    assert (first(1), second(2)) == (1, 2)
+    scope = {"type": "http", "path": "/", "headers": []}
+    asyncio.run(RecorderMiddleware(third, recorder)(scope, None, None))  # type: ignore[arg-type]
+    assert recorder.dropped == {"invalid": 3}
+    recorder.close(0)
+
+
+def test_an_answer_that_is_cut_short_by_an_error_has_failed() -> None:
+    heard = Heard()
+
+    async def broken(scope: Any, receive: Any, send: Any) -> None:
+        note(label="half")
+        await send({"type": "http.response.start", "status": 200})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        raise ZeroDivisionError
+
+    async def send(message: Any) -> None:
+        pass
+
+    async def gone(message: Any) -> None:
+        raise BrokenPipeError
+
+    scope = {"type": "http", "path": "/", "headers": []}
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(RecorderMiddleware(broken, heard)(scope, None, send))  # type: ignore[arg-type]
+    with pytest.raises(BrokenPipeError):
+        asyncio.run(RecorderMiddleware(broken, heard)(scope, None, gone))  # type: ignore[arg-type]
+    assert [t["status"] for t in heard.told] == [500, 499]
+
+
 def test_coroutines_that_run_together_keep_their_notes_apart() -> None:
     heard = Heard()
 

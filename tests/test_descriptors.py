@@ -221,7 +221,7 @@ def test_a_fact_of_another_type_is_an_error_of_ours(tmp_path: Path, kind: str, b
         ("training_data__json", '{"a":\n "\\ud800"}', "json:2: half a surrogate pair is no text"),
         ("training_data__json", '{"a": 1e999}', "json:1: 1e999 is too large for a number"),
         ("training_data__yaml", "a: 1e999", "yaml:1: 1e999 is too large for a number"),
-        ("training_data__yaml", f"a: {'9' * 5000}", "yaml:1: Exceeds the limit"),
+        ("training_data__yaml", f"a: {'9' * 5000}", "yaml:1: 9{40}[^\n]* is too large for a number"),
         ("training_data__yaml", "a:\n  b: .inf", r"yaml:2: \.inf is no number to compare with; leave the key out"),
         (
             "training_data__yaml",

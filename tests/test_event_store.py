@@ -299,6 +299,8 @@ class TestJoin:
         assert store.prune(T0 + 31 * DAY_US) == {"prediction": 0, "label": 0, "applied_profile": 1}
         assert store.prune(T0 + DAY_US, label_days=0.5)["label"] == 1
         assert store.counts()["label"] == 0
+        store.keep_predictions(predictions(*map(str, range(10_002)), time_us=[T0 - 91 * DAY_US] * 10_002))
+        assert [store.prune(T0, most=1)["prediction"] for _ in range(3)] == [10_000, 2, 0]
 
 
 class TestRegistration:

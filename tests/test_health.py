@@ -12,11 +12,14 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 from bestbefore_client.sampling import u64
 from sqlalchemy import URL, create_engine, text
+from trustme import CA
 
+from infra.health import Health
+from infra.worker import create_worker
 from streams.heartbeats import HEARTBEAT
-from streams.settings import Settings
+from streams.settings import Settings, load
 from streams.watchdog import EXIT_WEDGED
-from tests.broker_rig import BASE, fresh_settings, produce
+from tests.broker_rig import BASE, fresh_settings, produce, until
 from tests.faults.crew import Worker
 from tests.faults.traffic import HOUR_US
 from tests.faults.traffic import text as time_text
@@ -232,3 +235,23 @@ def test_a_store_call_that_never_returns_ends_the_worker_with_the_reason(
     told = worker.log.read_text().split("worker is wedged and ends itself: ")[1]
     assert "the call add_labels of the store has not returned for" in told or "none was worked off for" in told
     assert not seen or " for " in seen
+
+
+def test_a_certificate_file_that_is_being_replaced_does_not_end_the_worker(tmp_path: Path) -> None:
+    authority = tmp_path / "ca.pem"
+    CA().cert_pem.write_to_path(authority)
+    told = {"broker": "127.0.0.1:1", "broker_security": "SSL", "broker_ca": str(authority), "web_port": 0}
+
+    async def story() -> None:
+        _, runtime = create_worker(load({}, tmp_path, store=f"sqlite:///{tmp_path}/store.db", **told), ())
+        broker = runtime.services.broker
+        asking = asyncio.ensure_future(Health(runtime, [])._ask_broker())
+        for _ in range(2):
+            await until(lambda: asking.done() or not broker.reachable(time.monotonic()))
+            authority.unlink(missing_ok=True)
+            assert not asking.done()
+            broker.answered()
+        asking.cancel()
+        runtime.store.close()
+
+    asyncio.run(story())

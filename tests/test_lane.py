@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Coroutine
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,9 @@ from models.reference import Reference
 from models.window_book import RETIRE_AFTER, Clock, Cut
 from streams.app import create_app
 from streams.batches import Stamped, event_batch
+from streams.delivery import Cursor
 from streams.event_store import EventStore
+from streams.intake import Intake
 from streams.lane import Lane
 from streams.records import decode_inference
 from streams.registry import Registry
@@ -209,6 +212,48 @@ def test_windows_wait_for_lifecycle_events_that_came_before_the_worker(told: Cal
 
         lane.runtime.lifecycle_read = lambda: False
         await lane.settle()  # but not for ever
+
+    told(story)
+
+
+class Marked:
+    """A log in which a transaction's marker stands behind record 10."""
+
+    def empty_until(self, tp: TP, offset: int) -> int:
+        """The marker is no record."""
+        return 12 if offset == 11 else offset
+
+
+class Interrupted(Intake):
+    """Gets stuck with every record."""
+
+    name, topic = "interrupted", INFERENCE
+
+    def decode(self, message: Any) -> None:
+        """Nothing."""
+
+    async def digest(self, lane: Lane, message: Any, record: Any) -> None:
+        """Never."""
+        await asyncio.Event().wait()
+
+
+def test_a_record_whose_taking_was_cancelled_is_not_passed_with_the_hole_behind_it(
+    told: Callable[[Story], None],
+) -> None:
+    async def story(lane: Lane) -> None:
+        agent = Interrupted(lane.runtime)
+        agent.lanes[lane.tp] = lane
+        lane.generation, lane.cursor = lane.runtime.app.consumer_generation_id, Cursor(Marked(), lane.tp, 10)
+        message = SimpleNamespace(
+            tp=lane.tp, generation_id=lane.generation, offset=10, timestamp=1.0, timestamp_type=0, value=b"",
+        )  # fmt: skip
+        taking = asyncio.ensure_future(agent.take(message))
+        await asyncio.sleep(0)
+        assert lane.cursor.wanted == 11
+        taking.cancel()
+        await asyncio.wait([taking])
+        await agent.look_ahead()
+        assert (await settled(lane))[0] == 10
 
     told(story)
 

@@ -190,8 +190,10 @@ def test_a_migrator_changes_tables_and_takes_back_what_was_granted_by_hand(serve
     assert not refused(writer, "INSERT INTO later VALUES (1)")
     assert refused(writer, "DELETE FROM later")
     assert refused(reader, "SELECT * FROM later")
+    server.run("CREATE TABLE of_somebody_else (x int)")
     assert migrate.downgrade(second, "0002") == "0002"
     assert refused(reader, "SELECT * FROM v_status")
+    assert refused(writer, "INSERT INTO later VALUES (1)")
     assert migrate.upgrade(first) == SCHEMA_REVISION
     assert not refused(reader, "SELECT * FROM v_status")
     assert refused(first, "CREATE ROLE another")

@@ -16,6 +16,7 @@ from models.window_book import Closed, Key
 from streams.errors import TooNew
 from streams.event_store import EventStore
 from streams.lane import PROFILE_FORMAT, decode_profile_record, profile_record
+from streams.profile_reading import decode_profile
 from streams.runtime import EXIT_BROKEN, EXIT_REFUSED
 from streams.store_rows import State
 from streams.store_schema import OLDEST_TABLES
@@ -82,6 +83,8 @@ def test_a_profile_of_a_later_format_is_told_as_such() -> None:
     body = {**Profile().encode(), "format": 99}
     with pytest.raises(TooNew, match=r"profile of m 1 .*99"):
         profile_in(RECORD, msgspec.msgpack.encode(body))
+    with pytest.raises(TooNew, match=r"profile of m 1 .*99"):  # and not one for the dead letters
+        decode_profile(msgspec.msgpack.encode(msgspec.structs.replace(RECORD, profile=msgspec.msgpack.encode(body))))
     fields = msgspec.msgpack.decode(msgspec.msgpack.encode(RECORD))
     assert decode_profile_record(msgspec.msgpack.encode([*fields, "added since"])) == RECORD
     later = PROFILE_FORMAT + 1

@@ -74,6 +74,7 @@ class RecorderMiddleware:
         asked, answered = _Body(limit), _Body(limit)
         noting, status, began = Noting(self._id_of(scope)), 500, time.perf_counter()
         latency: float | None = None
+        left = False  # the caller has, which a server may tell as an error of sending
 
         async def receiving() -> Message:
             message = await receive()
@@ -82,13 +83,17 @@ class RecorderMiddleware:
             return message
 
         async def sending(message: Message) -> None:
-            nonlocal status, latency
+            nonlocal status, latency, left
             if message["type"] == "http.response.start":
                 status = int(message["status"])
                 message = {**message, "headers": self._with_id(message.get("headers") or (), noting.id)}
             elif message["type"] == "http.response.body":
                 answered.add(message)
-            await send(message)
+            try:
+                await send(message)
+            except OSError:
+                left = True
+                raise
             if message["type"] == "http.response.body" and not message.get("more_body"):
                 latency = 1e3 * (time.perf_counter() - began)
 
@@ -97,6 +102,10 @@ class RecorderMiddleware:
                 await self.app(scope, receiving if limit else receive, sending)
         except asyncio.CancelledError:
             status = status if latency is not None else _GONE
+            raise
+        except Exception:
+            if latency is None:  # the answer was cut short
+                status = _GONE if left else max(status, 500)
             raise
         finally:
             took = 1e3 * (time.perf_counter() - began) if latency is None else latency
@@ -111,10 +120,9 @@ class RecorderMiddleware:
             if read is None or (not read and not noting.fields and status < 400):
                 return
             fields: dict[str, Any] = {"id": noting.id, "latency_ms": latency, "status": status, **read, **noting.fields}
-        except Exception as error:  # noqa: BLE001 -- telemetry must never fail the request it is about
-            self._recorder.invalid(error)
-        else:
             self._recorder.record(**fields)
+        except Exception as error:  # noqa: BLE001 -- telemetry must never fail the request it is about
+            self._recorder.invalid(error)  # also for names that are none of an argument
 
     def _closing(self, send: Send) -> Send:
         async def sending(message: Message) -> None:

@@ -91,10 +91,9 @@ def _record(
 ) -> None:
     try:
         fields: dict[str, Any] = {"id": noting.id, "latency_ms": latency, "status": status, **read(), **noting.fields}
-    except Exception as error:  # noqa: BLE001 -- telemetry must never fail the request it is about
-        recorder.invalid(error)
-    else:
         recorder.record(**fields)
+    except Exception as error:  # noqa: BLE001 -- telemetry must never fail the request it is about
+        recorder.invalid(error)  # also for names that are none of an argument
 
 
 def _arguments(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -105,7 +105,7 @@ class Rows:
         return plain, long
 
     def _placed(self, segment: Mapping[str, Any]) -> Segment:
-        items = tuple(segment.items())
+        items: tuple[Any, ...] = (*segment.items(), *map(type, segment.values()))  # 1, 1.0 and True are equal keys
         try:
             known = self._segments.get(items)
         except TypeError:  # a value that cannot be a key, whatever its text is

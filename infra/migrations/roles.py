@@ -78,7 +78,15 @@ def revoke(connection: Connection) -> None:
     names = _named(connection)
     if set(names) <= _existing(connection, names):
         schema, (writer, reader, migrator) = _schema(connection), map(quoted, names)
-        _run(connection, f"REVOKE ALL ON ALL TABLES IN SCHEMA {schema} FROM {writer}, {reader}")
+        # Not ALL TABLES: that fails where somebody else has one in this schema, on which we have no say.
+        mine = connection.exec_driver_sql(
+            "SELECT relname FROM pg_class WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname ="
+            " current_schema()) AND relkind IN ('r', 'v', 'm', 'p', 'f')"
+            " AND pg_has_role(current_user, relowner, 'USAGE')"
+        ).all()
+        if mine:
+            listed = ", ".join(quoted(row[0]) for row in mine)
+            _run(connection, f"REVOKE ALL ON {listed} FROM {writer}, {reader}")
         _by_default(connection, names, f"REVOKE ALL ON TABLES FROM {writer}")
         if _may(connection, "schema", "USAGE"):
             _run(connection, f"REVOKE ALL ON SCHEMA {schema} FROM {writer}, {reader}, {migrator}")

@@ -66,7 +66,7 @@ def test_coverage_leads_to_no_defect_either(tmp_path: Path, pytestconfig: pytest
     seconds = int(pytestconfig.getoption("--fuzz-seconds"))
     for run in fuzz(list(GROUPS), seconds, tmp_path, at_once=len(GROUPS)):
         inputs, covered, defects = run.numbers
-        assert not defects, run.output[-3000:]
+        assert not defects, "\n".join(line for line in run.output.splitlines() if not line.startswith("#"))[-3000:]
         assert inputs > 100, run.output[-3000:]
         assert covered > 200 or not engine.ATHERIS, run.output[-3000:]
 
