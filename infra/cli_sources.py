@@ -17,7 +17,9 @@ def sources() -> None:
 
 @sources.command("test")
 @click.argument("file", type=FILE)
-@click.option("--config", type=FILE, default=Path("sources.yaml"), show_default=True, help="Which adapter reads which topic.")
+@click.option(
+    "--config", type=FILE, default=Path("sources.yaml"), show_default=True, help="Which adapter reads which topic."
+)
 @click.option("--topic", help="Topic that the sample is from, where its lines do not say so.")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", help="How to print.")
 @click.option("--all", "everything", is_flag=True, help="List every record that was refused or left unpaired.")

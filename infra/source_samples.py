@@ -26,7 +26,9 @@ def records_of(path: Path, topic: str | None) -> list[tuple[int, Record]]:
         raise SettingsError(f"{path} cannot be read: {error.strerror or error}") from None
     lines = [(i, line) for i, line in enumerate(content.split(b"\n"), 1) if line.strip()]
     if not lines:
-        raise SettingsError(f"{path} is empty; record some of the topic, as in: kcat -C -J -c 10 -t TOPIC > {path.name}")
+        raise SettingsError(
+            f"{path} is empty; record some of the topic, as in: kcat -C -J -c 10 -t TOPIC > {path.name}"
+        )
     if _object(lines[0][1]) is None:
         return [(1, Record(_required(path, topic), content, timestamp=modified))]
     return [(number, _record(path, number, line, topic, modified)) for number, line in lines]
@@ -53,7 +55,9 @@ def _record(path: Path, number: int, line: bytes, topic: str | None, modified: i
     try:
         value = _value(fields)
         pairs = fields.get("headers") or []
-        headers = [(str(k), None if v is None else str(v).encode()) for k, v in zip(pairs[::2], pairs[1::2], strict=True)]
+        headers = [
+            (str(k), None if v is None else str(v).encode()) for k, v in zip(pairs[::2], pairs[1::2], strict=True)
+        ]
         at = int(fields["ts"]) * 1000 if isinstance(fields.get("ts"), int) else modified
     except (TypeError, ValueError, binascii.Error) as error:
         raise SettingsError(f"{path}:{number}: not a line of `kcat -C -J`: {error}") from None

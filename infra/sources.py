@@ -14,7 +14,7 @@ from infra.source_samples import records_of
 from models.checks.needs import NEEDS
 from streams.adapters.config import Sources, read_sources
 from streams.adapters.contract import Record, Thing, Unpaired
-from streams.errors import BadRecord
+from streams.errors import BadRecord, Unadaptable
 from streams.records import InferenceEvent, LabelEvent
 
 FEW, LONG = 5, 80
@@ -70,7 +70,7 @@ def _adapted(sources: Sources, record: Record) -> list[Thing]:
     fitting = sources.of(record.topic)
     if fitting is None:
         patterns = ", ".join(pattern.text for entry in sources.entries for pattern in entry.patterns)
-        raise BadRecord(f"no source is for topic {record.topic!r}; there are {patterns}")
+        raise Unadaptable(f"no source is for topic {record.topic!r}; there are {patterns}")
     source, names = fitting
     return source.adapt(record, names)
 
@@ -135,7 +135,8 @@ def _missing(result: Result) -> list[tuple[Any, int]]:
 
 def text_of(result: Result, *, everything: bool) -> RenderableType:
     """The report for a terminal."""
-    n, parts = len(result.events), []
+    n = len(result.events)
+    parts: list[RenderableType] = []
     line = f"{result.records} records: {n} inferences, {len(result.labels)} labels"
     line += f", {len(result.unpaired)} halves unpaired, {len(result.refused)} refused"
     parts.append(Text(line, style="bold"))

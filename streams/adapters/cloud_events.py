@@ -1,6 +1,7 @@
 """CloudEvents 1.0 (and 0.3) around the records of other servers: binary and structured, headers in any case.
 
-Source: CloudEvents Kafka protocol binding 1.0. Headers that came over HTTP (`ce-id`) are read as those of Kafka (`ce_id`).
+Source: CloudEvents Kafka protocol binding 1.0. Headers that came over HTTP (`ce-id`) are read as those of Kafka
+(`ce_id`).
 """
 
 import base64

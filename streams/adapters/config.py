@@ -30,7 +30,8 @@ from streams.adapters.source import PairPlan, Source
 from streams.errors import SettingsError
 
 KEYS = (
-    "topics", "adapter", "model", "version", "id", "time", "segment", "features", "output", "pair", "schema", "registry",
+    "topics", "adapter", "model", "version", "id", "time", "sampling", "segment", "features", "output", "pair",
+    "schema", "registry",
 )  # fmt: skip
 _OUTPUT_KEYS = ("label", "scores", "value", "classes")
 _PAIR_KEYS = ("within", "most")
@@ -132,10 +133,15 @@ def _entry(at: _Reader, path: str, found: Any, fetch: Callable[[str], bytes]) ->
         if fields.get(key) is None:
             at.wrong(path, f"it needs `{key}`")
     adapter = _adapter(at, f"{path}.adapter", fields["adapter"])
+    for key in ("features", "output") if adapter.whole else ():
+        if fields.get(key) is None:
+            at.wrong(path, f"records of {adapter.name} hold question and answer side by side: name them with `{key}:`")
     where = f"{at.place(path)} ({path})"
     plan = Plan(
         where=where,
-        **{key: _places(at, f"{path}.{key}", fields.get(key)) for key in ("model", "version", "id", "time")},
+        **{
+            key: _places(at, f"{path}.{key}", fields.get(key)) for key in ("model", "version", "id", "time", "sampling")
+        },
         segment=_segment(at, f"{path}.segment", fields.get("segment")),
         features=_features(at, f"{path}.features", fields.get("features")),
         output=_output(at, f"{path}.output", fields.get("output")),
@@ -161,7 +167,11 @@ def _pattern(at: _Reader, path: str, found: Any) -> Pattern:
     if not isinstance(found, str) or not found:
         at.wrong(path, "expected the name of a topic, or a pattern with * and {name}")
     expression = "".join(
-        ".*" if part == "*" else f"(?P<{part[1:-1]}>[^/.]+)" if re.fullmatch(r"\{[a-z_]\w*\}", part) else re.escape(part)
+        ".*"
+        if part == "*"
+        else f"(?P<{part[1:-1]}>[^/.]+)"
+        if re.fullmatch(r"\{[a-z_]\w*\}", part)
+        else re.escape(part)
         for part in re.split(r"(\*|\{[a-z_]\w*\})", found)
     )
     try:

@@ -67,7 +67,7 @@ class Adapter(NamedTuple):
     """How to read records of one server.
 
     `read` takes a record and what `load` has made of the file that `option` of the source names (None without one).
-    `names`: the server names the columns that it logs, so nothing needs to be said about them.
+    `pairs`: request and response come apart. `whole`: one row holds both, so a source must say which is which.
     """
 
     name: str
@@ -77,6 +77,7 @@ class Adapter(NamedTuple):
     option: str = ""
     load: Callable[[bytes], Any] | None = None
     needs_option: bool = False
+    whole: bool = False
 
 
 def json_of(value: bytes | str | None, what: str, kind: Any = Any) -> Any:

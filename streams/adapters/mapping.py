@@ -11,7 +11,7 @@ import msgspec
 from models.descriptors.paths import value_at
 from streams.adapters.contract import Part, Record, Row, Thing
 from streams.adapters.outputs import label_text, output_of
-from streams.adapters.plan import Plan, Places, at, told
+from streams.adapters.plan import Places, Plan, at, told
 from streams.adapters.times import moment
 from streams.errors import BadRecord, Unadaptable
 from streams.records import MAX_TEXT, InferenceEvent, LabelEvent, bounded_segment_key
@@ -41,6 +41,8 @@ def things_of(part: Part, plan: Plan, record: Record) -> list[Thing]:
 
 def _count(part: Part) -> int:
     counts = {len(rows) for rows in (part.request, part.response) if rows is not None}
+    if not counts:
+        return 1  # nothing but that it was served
     if len(counts) != 1:
         raise Unadaptable(f"{sorted(counts)} rows in request and response; each answer needs its question")
     (n,) = counts
@@ -57,7 +59,9 @@ def _head(part: Part, plan: Plan, record: Record) -> dict[str, Any]:
         time = _EPOCH + timedelta(microseconds=us)
     except OverflowError:
         raise Unadaptable(f"time {us} us since 1970 fits no calendar") from None
-    segment = {name: str(value)[: MAX_TEXT + 1] for name, p in plan.segment.items() if (value := at(p, trees)) is not None}
+    segment = {
+        name: str(value)[: MAX_TEXT + 1] for name, p in plan.segment.items() if (value := at(p, trees)) is not None
+    }
     head = {
         "time": time,
         "model": _named("model", plan.model, part.model, trees, plan),
@@ -65,13 +69,23 @@ def _head(part: Part, plan: Plan, record: Record) -> dict[str, Any]:
         "segment": segment or None,
         "status": part.status,
         "latency_ms": part.latency_ms,
-        "sampling": part.sampling,
+        "sampling": _sampling(part, plan),
     }
     try:
         bounded_segment_key(segment)
     except BadRecord as error:
         raise Unadaptable(str(error)) from None
     return head
+
+
+def _sampling(part: Part, plan: Plan) -> Any:
+    found = at(plan.sampling, part.trees)
+    if isinstance(found, str):
+        try:
+            return float(found)
+        except ValueError:
+            raise Unadaptable(f"sampling {found[:40]!r} is no number; see `sampling:` in {plan.where}") from None
+    return part.sampling if found is None else found
 
 
 def _named(field: str, places: Places, given: str, trees: Mapping[str, Any], plan: Plan) -> str:
@@ -81,7 +95,9 @@ def _named(field: str, places: Places, given: str, trees: Mapping[str, Any], pla
     if not places and given:
         return given
     looked = f"nothing at {told(places)}" if places else "the record does not tell it"
-    raise Unadaptable(f"no {field}: {looked}; say `{field}:` in {plan.where or 'the source'}, as a path or {{fixed: …}}")
+    raise Unadaptable(
+        f"no {field}: {looked}; say `{field}:` in {plan.where or 'the source'}, as a path or {{fixed: …}}"
+    )
 
 
 def _id(part: Part, plan: Plan, record: Record) -> str:
@@ -91,7 +107,7 @@ def _id(part: Part, plan: Plan, record: Record) -> str:
     if plan.id:
         raise Unadaptable(f"no id: nothing at {told(plan.id)}; see `id:` in {plan.where}")
     # The same record read again has the same id; two alike within one microsecond of the broker are taken for one.
-    digest = hashlib.sha256(f"{record.topic}\0{record.timestamp}\0".encode())
+    digest = hashlib.sha256(f"{record.topic}\0{record.timestamp}\0{part.source}\0".encode())
     digest.update(record.key or b"")
     digest.update(b"\0")
     digest.update(record.value or b"")
@@ -104,8 +120,8 @@ def _id(part: Part, plan: Plan, record: Record) -> str:
 def features_of(row: Row, plan: Plan) -> dict[str, Any]:
     """The features of one row: scalars by their names, short lists element by element.
 
-    Raises Unadaptable where what the plan names is no feature. Longer and nested lists, and bytes, are inputs of a model,
-    no features; they are left out unless the plan asks for them.
+    Raises Unadaptable where what the plan names is no feature. Longer and nested lists, and bytes, are inputs of a
+    model, no features; they are left out unless the plan asks for them.
     """
     if isinstance(plan.features, Mapping):
         return {name: _asked(name, value_at(row, path), plan) for name, path in plan.features.items()}
@@ -147,13 +163,13 @@ def _spread(row: Row) -> list[tuple[str, Any]]:
 
 
 def cell(value: Any) -> Any:
-    """A feature as events hold it: a number that is not finite is a missing one. Raises Unadaptable for huge integers."""
+    """A feature as events hold it: a number that is not finite is missing. Raises Unadaptable for huge integers."""
     if isinstance(value, bool | str) or value is None:
         return value
     try:
         number = float(value)
     except (OverflowError, TypeError, ValueError):
-        raise Unadaptable(f"{str(type(value).__name__)} {_short(value)} is no number, text or boolean") from None
+        raise Unadaptable(f"{type(value).__name__} {_short(value)} is no number, text or boolean") from None
     return number if math.isfinite(number) else None
 
 

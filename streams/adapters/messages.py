@@ -1,15 +1,15 @@
 """Protobuf messages from a few lines of their schema, without generated code.
 
-Field numbers and types are all that the wire knows; fields that are not named are skipped, as protobuf does. A map is on
-the wire a repeated message of `key` and `value`, and is written as that. Each schema has a pool of its own, so none meets
-the generated one of another library.
+Field numbers and types are all that the wire knows; fields that are not named are skipped, as protobuf does. A map is
+on the wire a repeated message of `key` and `value`, and is written as that. Each schema has a pool of its own, so
+none meets the generated one of another library.
 """
 
 import re
 from typing import Any
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
-from google.protobuf.message import DecodeError
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from streams.errors import Unadaptable
 
@@ -27,13 +27,13 @@ def messages(package: str, schema: dict[str, str]) -> dict[str, Any]:
         message = file.message_type.add(name=name)
         for repeated, kind, field, number in _FIELD.findall(fields):
             one = message.field.add(name=field, number=int(number), label=_REPEATED if repeated else _OPTIONAL)
-            one.type = _SCALARS.get(kind, _MESSAGE)  # type: ignore[assignment]
+            one.type = _SCALARS.get(kind, _MESSAGE)
             if kind not in _SCALARS:
                 one.type_name = f".{package}.{kind}"
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)  # type: ignore[no-untyped-call]
+    pool.Add(file)
     return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}"))  # type: ignore[no-untyped-call]
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}"))
         for name in schema
     }
 

@@ -69,7 +69,10 @@ def _part(side: Half, tree: dict[str, Any], rows: list[Any], record: Record) -> 
     key = (record.key or b"").decode("utf-8", "replace")
     around = _headers_of(tree)
     name = (
-        header_of(record, "x-request-id", "requestid") or _text(around.get("ce-requestid")) or _text(tree.get("id")) or key
+        header_of(record, "x-request-id", "requestid")
+        or _text(around.get("ce-requestid"))
+        or _text(tree.get("id"))
+        or key
     )
     return Part(
         side=side, id=name, model=_text(tree.get("model_name")) or header_of(record, "modelid"),

@@ -1,7 +1,7 @@
 """What a model answered, from one row of its response.
 
-Without a word in sources.yaml: text or a boolean is a label, a list of numbers is scores, a number is a value, or a label
-where there are scores as well. What could be two things is refused, and the message says what to write.
+Without a word in sources.yaml: text or a boolean is a label, a list of numbers is scores, a number is a value, or a
+label where there are scores as well. What could be two things is refused, and the message says what to write.
 """
 
 import math
@@ -38,7 +38,7 @@ def _guessed(row: Row, where: str) -> tuple[Any, Any, Any]:
     texts = [v for v in columns.values() if isinstance(v, str | bool)]
     vectors = [v for v in columns.values() if _is_vector(v)]
     numbers = [v for v in columns.values() if isinstance(v, int | float) and not isinstance(v, bool)]
-    others = [n for n, v in columns.items() if isinstance(v, dict | bytes) or (isinstance(v, list) and not _is_vector(v))]
+    others = [v for v in columns.values() if isinstance(v, dict | list | bytes) and not _is_vector(v)]
     if max(len(texts), len(vectors), len(numbers)) > 1 or (texts and numbers) or (others and len(columns) > 1):
         raise Unadaptable(
             f"the answer has {_columns(row)}: say which is the label, the scores or the value with `output:` in {where}"
@@ -52,7 +52,9 @@ def _unboxed(value: Any) -> Any:
 
 
 def _is_vector(value: Any) -> bool:
-    return isinstance(value, list) and len(value) > 1 and all(type(one) in (int, float) for one in value)
+    """Numbers by position, or by the names of classes."""
+    numbers = value.values() if isinstance(value, dict) else value
+    return isinstance(value, list | dict) and len(value) > 1 and all(type(one) in (int, float) for one in numbers)
 
 
 def _columns(row: Row) -> str:
@@ -112,4 +114,6 @@ def _number(found: Any, what: str) -> float:
             return float(found)
         except OverflowError:
             pass
-    raise Unadaptable(f"the {what} is {'too large' if isinstance(found, int) else str(found)[:40]!r}; expected a number")
+    raise Unadaptable(
+        f"the {what} is {'too large' if isinstance(found, int) else str(found)[:40]!r}; expected a number"
+    )

@@ -1,7 +1,7 @@
 """Requests and responses that come as records of their own, paired by id in bounded memory.
 
-The clock is that of the records: a half waits until a record comes that is younger by `within`. What is given up is told
-as `Unpaired`, never silently dropped.
+The clock is that of the records: a half waits until a record comes that is younger by `within`. What is given up is
+told as `Unpaired`, never silently dropped.
 """
 
 from collections import OrderedDict

@@ -7,7 +7,7 @@
 | `inputs`, `outputs` of columns, `dataframe_split`, `dataframe_records` | TensorFlow Serving, MLflow, Databricks |
 | CSV | SageMaker |
 
-A value without a name stands in the column `input` or `output`.
+A value without a name stands in the column `input` or `output`. An object with none of these keys is one row.
 """
 
 import csv
@@ -45,9 +45,11 @@ def rows_of(tree: Any, side: Half, tail: bytes = b"") -> list[Row]:
         for key in _KEYS[side]:
             if key in tree:
                 return _of_key(key, tree[key], side, tail)
-    found = f"an object with {', '.join(sorted(map(str, tree))[:6]) or 'nothing in it'}" if isinstance(tree, dict) else ""
+        if tree and "error" not in tree:
+            return [tree]
     raise Unadaptable(
-        f"the body of the {side} is {found or type(tree).__name__}; expected {' or '.join(_KEYS[side])}, or a list"
+        f"the body of the {side} is {'an error or empty' if isinstance(tree, dict) else type(tree).__name__}; "
+        f"expected {', '.join(_KEYS[side])}, a list, or an object with the columns of one inference"
     )
 
 
@@ -84,30 +86,34 @@ def _split(found: Any) -> list[Row]:
     if names is None:
         return _named(data, "request")
     if not isinstance(names, list) or any(len(row) != len(names) for row in data):
-        raise Unadaptable(f"dataframe_split: `columns` does not name every value of every row of `data`")
+        raise Unadaptable("dataframe_split: `columns` does not name every value of every row of `data`")
     return _named([dict(zip(map(str, names), row, strict=True)) for row in data], "request")
 
 
 def _tensors(key: str, found: list[Any], tail: bytes) -> list[Tensor]:
     tensors, at = [], 0
     for i, one in enumerate(found):
-        name, datatype, shape = (one.get(k) for k in ("name", "datatype", "shape")) if isinstance(one, dict) else (0,) * 3
-        if not isinstance(name, str) or not isinstance(datatype, str) or not _is_shape(shape):
-            raise Unadaptable(f"{key}[{i}]: a tensor needs `name`, `datatype` and `shape`")
+        name, datatype, shape = _described(f"{key}[{i}]", one)
         parameters = one.get("parameters")
         size = parameters.get("binary_data_size") if isinstance(parameters, dict) else None
         if size is None:
             tensors.append(Tensor(name, shape, flat(name, one.get("data"))))
             continue
-        if not isinstance(size, int) or size < 0 or at + size > len(tail):
-            raise Unadaptable(f"{key}[{i}]: {size!r} bytes of binary data, and {len(tail) - at} are there")
+        if type(size) is not int or size < 0 or at + size > len(tail):
+            raise Unadaptable(f"{key}[{i}]: {str(size)[:20]} bytes of binary data, and {len(tail) - at} are there")
         tensors.append(from_raw(name, datatype, shape, tail[at : at + size]))
         at += size
     return tensors
 
 
-def _is_shape(shape: Any) -> bool:
-    return isinstance(shape, list) and len(shape) <= 16 and all(type(axis) is int and axis >= 0 for axis in shape)
+def _described(place: str, one: Any) -> tuple[str, str, list[int]]:
+    """Name, datatype and shape of a tensor."""
+    if isinstance(one, dict):
+        name, datatype, shape = one.get("name"), one.get("datatype"), one.get("shape")
+        whole = isinstance(shape, list) and len(shape) <= 16 and all(type(axis) is int and axis >= 0 for axis in shape)
+        if isinstance(name, str) and isinstance(datatype, str) and isinstance(shape, list) and whole:
+            return name, datatype, shape
+    raise Unadaptable(f"{place}: a tensor needs `name`, `datatype` and `shape`")
 
 
 def csv_rows(text: str, side: Half) -> list[Row]:

@@ -44,6 +44,7 @@ class Plan(NamedTuple):
     version: Places = ()
     id: Places = ()
     time: Places = ()
+    sampling: Places = ()
     segment: Mapping[str, Places] = {}
     features: tuple[str, ...] | Mapping[str, str] | None = None
     output: OutputPlan = OutputPlan()

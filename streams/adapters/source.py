@@ -19,7 +19,7 @@ class PairPlan(NamedTuple):
 
 
 class Source:
-    """Adapts the records of the topics that it is for. Holds the halves that wait for their other half, nothing else."""
+    """Adapts the records of the topics that it is for. Holds the halves that wait for their other half."""
 
     def __init__(self, adapter: Adapter, plan: Plan, *, extra: Any = None, pair: PairPlan | None = None) -> None:
         self.adapter, self.plan, self._extra = adapter, plan, extra
@@ -30,8 +30,8 @@ class Source:
     def adapt(self, record: Record, names: Mapping[str, str] | None = None) -> list[Thing]:
         """The events of a record, and the halves that were given up with it; an empty list while a half waits.
 
-        `names`: what the placeholders of the topic's pattern stand for. Raises Unadaptable (stage ADAPT) for a record that
-        its adapter does not read, or that lacks what the source says is there, and nothing else.
+        `names`: what the placeholders of the topic's pattern stand for. Raises Unadaptable (stage ADAPT) for a record
+        that its adapter does not read, or that lacks what the source says is there, and nothing else.
         """
         try:
             around = _around(record, names or {})
@@ -72,5 +72,3 @@ def _around(record: Record, names: Mapping[str, str]) -> dict[str, Any]:
             header.setdefault(key.lower(), value.decode("utf-8", "replace"))
     key = (record.key or b"").decode("utf-8", "replace")
     return {"header": header, "key": key, "topic": {"name": record.topic, **names}}
-
-

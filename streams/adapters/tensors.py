@@ -1,7 +1,7 @@
 """Tensors of the Open Inference Protocol as rows, from lists, raw bytes and protobuf contents.
 
-Source: Open Inference Protocol v2 and Triton's binary extension. Tensors are row-major, raw ones little-endian; an element
-of a raw BYTES tensor has its length before it, in four bytes. The first axis counts inferences.
+Source: Open Inference Protocol v2 and Triton's binary extension. Tensors are row-major, raw ones little-endian; an
+element of a raw BYTES tensor has its length before it, in four bytes. The first axis counts inferences.
 """
 
 import math
@@ -49,7 +49,8 @@ def _whole(name: str, raw: bytes, size: int) -> bytes:
 
 
 def _lengths(name: str, raw: bytes) -> list[bytes]:
-    found, at = [], 0
+    found: list[bytes] = []
+    at = 0
     while at < len(raw):
         end = at + 4 + struct.unpack_from("<I", raw, at)[0] if at + 4 <= len(raw) else -1
         if not at + 4 <= end <= len(raw):

@@ -21,6 +21,8 @@ def moment(value: Any, *, naive: bool = False) -> int:
     >>> moment("2026-11-20 10:00:00.5 UTC") == moment(1795168800500) == moment("2026-11-20T11:00:00.5+01:00")
     True
     """
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return time_us(value)
     if isinstance(value, int | float) and not isinstance(value, bool):
         for low, high, scale in _UNITS:
             if low <= value < high:
