@@ -1,4 +1,4 @@
-"""Samples of other servers' topics, recorded in shape: tests/data/sources, one file for each adapter, one sources.yaml."""
+"""Samples of other servers' topics, in the shape they are recorded in: one file for each adapter, one sources.yaml."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,7 +15,9 @@ from streams.records import InferenceEvent, LabelEvent
 
 FOLDER = Path(__file__).parent / "data" / "sources"
 CONFIG = FOLDER / "sources.yaml"
-SAMPLES: dict[str, list[Record]] = {name: [r for _, r in records_of(FOLDER / f"{name}.jsonl", None)] for name in ADAPTERS}
+SAMPLES: dict[str, list[Record]] = {
+    name: [r for _, r in records_of(FOLDER / f"{name}.jsonl", None)] for name in ADAPTERS
+}
 PAIRED = [name for name, adapter in ADAPTERS.items() if adapter.pairs]
 
 
@@ -52,5 +54,6 @@ def told(thing: Thing) -> dict[str, Any]:
     if isinstance(thing, InferenceEvent):
         output = {k: v for k, v in (fields.pop("output", None) or {}).items() if v is not None}
         fields |= {"output": output} if output else {}
-    kept = {k: v for k, v in fields.items() if v not in (None, False, {}, 1.0) and (k, v) != ("status", 200)}
+    defaults = (("status", 200), ("sampling", 1.0))
+    kept = {k: v for k, v in fields.items() if v not in (None, False, {}) and (k, v) not in defaults}
     return {k: v for k, v in kept.items() if not isinstance(thing, LabelEvent) or k != "source"}

@@ -52,7 +52,9 @@ def tf_spec(name: str, version: int) -> bytes:
     return field(1, name) + field(2, field(1, version)) + field(3, "serving_default")
 
 
-def tf_predict(spec: bytes, seconds: int, inputs: dict[str, bytes], outputs: dict[str, bytes], rate: float = 0.5) -> bytes:
+def tf_predict(
+    spec: bytes, seconds: int, inputs: dict[str, bytes], outputs: dict[str, bytes], rate: float = 0.5
+) -> bytes:
     """A PredictionLog of a predict call."""
     metadata = field(1, spec) + field(2, field(1, rate)) + field(4, seconds)
     request = field(1, spec) + b"".join(field(2, field(1, k) + field(2, v)) for k, v in inputs.items())
@@ -62,7 +64,9 @@ def tf_predict(spec: bytes, seconds: int, inputs: dict[str, bytes], outputs: dic
 
 def tf_classify(spec: bytes, seconds: int, features: dict[str, float | str], scores: dict[str, float]) -> bytes:
     """A PredictionLog of a classify call with one example."""
-    lists = {k: field(1, field(1, v)) if isinstance(v, str) else field(2, packed(1, "f", v)) for k, v in features.items()}
+    lists = {
+        k: field(1, field(1, v)) if isinstance(v, str) else field(2, packed(1, "f", v)) for k, v in features.items()
+    }
     example = field(1, b"".join(field(1, field(1, k) + field(2, v)) for k, v in lists.items()))
     classes = b"".join(field(1, field(1, k) + varint(2 << 3 | 5) + struct.pack("<f", v)) for k, v in scores.items())
     request = field(1, spec) + field(2, field(1, field(1, example)))

@@ -153,8 +153,10 @@ def _spread(row: Row) -> list[tuple[str, Any]]:
     for name, value in row.items():
         if isinstance(value, dict):
             found += [(f"{name}.{k}", cell(v)) for k, v in value.items() if not isinstance(v, list | dict | bytes)]
+        elif isinstance(value, bytes):
+            continue
         elif not isinstance(value, list):
-            found += [(name, cell(value))] * (not isinstance(value, bytes))
+            found.append((name, cell(value)))
         elif len(value) == 1 and not isinstance(value[0], list | dict | bytes):
             found.append((name, cell(value[0])))
         elif len(value) <= MOST_SPREAD and not any(isinstance(one, list | dict | bytes) for one in value):

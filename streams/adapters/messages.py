@@ -32,10 +32,7 @@ def messages(package: str, schema: dict[str, str]) -> dict[str, Any]:
                 one.type_name = f".{package}.{kind}"
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}"))
-        for name in schema
-    }
+    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{package}.{name}")) for name in schema}
 
 
 def parsed(kind: Any, value: bytes, what: str) -> Any:

@@ -20,7 +20,7 @@ _EPOCH_NS = 10**18  # uptimes are shorter, times since 1970 longer
 
 class _Stamp(msgspec.Struct):
     name: str
-    ns: Annotated[int, msgspec.Meta(ge=0, lt=2**63)]
+    ns: Annotated[int, msgspec.Meta(ge=0, le=2**62)]
 
 
 class _Tensor(msgspec.Struct):
