@@ -16,7 +16,8 @@ from infra.cli import main
 from infra.source_samples import records_of
 from models.checks.catalogue import BY_ID
 from models.checks.needs import NEEDS
-from streams.adapters.config import Sources, sources_of
+from streams.adapters.catalogue import ADAPTERS
+from streams.adapters.config import KEYS, Sources, sources_of
 from streams.adapters.contract import Part, Record, Unpaired
 from streams.adapters.mapping import features_of
 from streams.adapters.outputs import output_of
@@ -332,6 +333,13 @@ def test_a_file_is_one_record_or_one_in_each_line(tmp_path: Path) -> None:
     (_, _), (_, kcat), (_, cut) = records_of(path, "t")
     assert kcat == Record("t", b"v", b"q", [("k", b"1"), ("k2", None)], 5000)
     assert cut.value == b"{"
+
+
+def test_every_adapter_and_key_has_its_row() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "sources.md").read_text("utf-8")
+    for adapter in ADAPTERS.values():
+        assert f"| `{adapter.name}` | {adapter.title} | " in page
+    assert [key for key in KEYS if f"`{key}`" not in page] == []
 
 
 def test_checks_that_need_a_field_exist_and_look_at_traffic() -> None:
