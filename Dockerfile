@@ -4,14 +4,14 @@ ARG EXTRAS=""
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/venv
 WORKDIR /source
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY client client
 COPY streams streams
 COPY agents agents
 COPY models models
 COPY infra infra
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /opt/venv/bin/pip install ./client ".${EXTRAS:+[$EXTRAS]}"
+    /opt/venv/bin/pip install --constraint constraints.txt ./client ".${EXTRAS:+[$EXTRAS]}"
 
 FROM python:3.13-slim
 # A number instead of a name lets Kubernetes see that this is not root.

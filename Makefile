@@ -2,17 +2,19 @@
 # `make PYTHON=/path/to/python3.12 test` chooses the interpreter, `make demo ARGS=--help` hands arguments on.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint up down bench previous clean
+.PHONY: help demo test soak lint fuzz up down bench previous lock audit clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
 PYTHON ?=
 PYTHONS := python3.13 python3.12 python3.11 python3 python
 ARGS ?=
+SECONDS ?= 60
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 LOG := $(VENV)/install.log
+LOCK := constraints.txt
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -33,6 +35,9 @@ lint: $(STAMP) ## ruff, formatting, types, layers
 	@echo "== types (the first run takes half a minute)" && $(BIN)/mypy --no-error-summary
 	@echo "== layers" && $(BIN)/lint-imports --no-logo > $(VENV)/layers.log || { cat $(VENV)/layers.log; exit 1; }
 
+fuzz: $(STAMP) ## damaged input to every reader, coverage as a guide; SECONDS=60 for each of three groups
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
 up: $(STAMP) ## start the embedded broker and store, and keep them running
 	@$(BIN)/bestbefore up $(ARGS)
 
@@ -40,7 +45,7 @@ down: $(STAMP) ## stop them; their data stay in .bestbefore
 	@$(BIN)/bestbefore down $(ARGS)
 
 bench: $(STAMP) ## every published figure, measured on this machine
-	@for name in store estimator_states cost checks detection run_length change_replay embedding_drift label_free label_free_tables audits forecast demo_seeds policies throughput embed; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+	@for name in store estimator_states cost checks detection run_length change_replay embedding_drift label_free label_free_tables audits forecast demo_seeds policies throughput embed client; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 TAG = $(shell git describe --tags --abbrev=0)
 previous: $(STAMP) ## after a release: the wheels of the last tag, which the tests run beside this version
@@ -49,19 +54,32 @@ previous: $(STAMP) ## after a release: the wheels of the last tag, which the tes
 	  $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir "$$made/wheels" "$$made/source" "$$made/source/client" && \
 	  rm -f tests/data/previous/*.whl && cp "$$made"/wheels/*.whl tests/data/previous/ && ls tests/data/previous
 
+lock: $(STAMP) ## renew constraints.txt; what is there stays unless it must change (ARGS=--upgrade: the newest)
+	@$(call pip,--target $(VENV)/uv --upgrade uv==0.13.9)
+	@echo ./client | PYTHONPATH=$(VENV)/uv $(BIN)/python -m uv pip compile --quiet - pyproject.toml client/pyproject.toml \
+	  --all-extras --group pyproject.toml:lint --group pyproject.toml:test --group pyproject.toml:audit --universal \
+	  --python-version 3.11 --no-emit-package bestbefore --no-emit-package bestbefore-client --no-annotate --no-header \
+	  $(ARGS) --output-file $(LOCK)
+	@{ echo "# Made by \`make lock\`: the versions that are tested, for Python 3.11 to 3.13. Installing holds to it; see SECURITY.md."; \
+	  grep -v '^#' $(LOCK); } > $(LOCK).new && mv $(LOCK).new $(LOCK)
+
+audit: $(STAMP) ## look the locked packages up in an advisory service; fails where it cannot look
+	@$(call pip,--constraint $(LOCK) --group audit)
+	@$(BIN)/python .ci/audit.py $(ARGS)
+
 clean: ## remove the virtual environment and the caches, not the data of `make up`
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build client/build
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 	@find . -maxdepth 2 -name '*.egg-info' -type d -prune -exec rm -rf {} +
 
 # The stamp is written last, so an installation that was cut off is made again. An environment that works is kept.
-$(STAMP): pyproject.toml client/pyproject.toml
+$(STAMP): pyproject.toml client/pyproject.toml $(LOCK)
 	@$(BIN)/python -c 'import ssl, pip' 2>/dev/null || { $(make_environment); }
 	@: > $(LOG)
 	@$(BIN)/python -c 'import pip, sys; sys.exit(tuple(map(int, pip.__version__.split(".")[:2])) < (25, 1))' || { \
 	  echo "== pip (dependency groups need 25.1)"; $(call pip,'pip>=25.1'); }
 	@echo "== packages (about 550 MB the first time, a minute or more)"
-	@$(call pip,--editable ./client --editable '.[demo]' --group lint --group test)
+	@$(call pip,--constraint $(LOCK) --editable ./client --editable '.[demo]' --group lint --group test)
 	@touch $@
 
 define make_environment

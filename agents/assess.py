@@ -7,10 +7,12 @@ committed together; an epoch per partition refuses the transaction of a worker t
 import asyncio
 import logging
 import time
+from collections import Counter
 from typing import Any
 
 from faust.types import TP
 
+from agents.assessed import counts_of, event_of
 from agents.publish import Publisher, outbox
 from agents.restoring import profile_in, restored
 from models.assessor import assess, misses
@@ -18,17 +20,18 @@ from models.columns import Subject
 from models.forecast_history import History, inherited, is_family
 from models.lifecycle import recorded, take_in
 from models.notes import Note
-from models.profile import WEIGHT, Profile
+from models.profile import Profile
 from models.reference import Reference
 from models.subject_state import FORMAT as STATE_FORMAT
 from models.subject_state import State, fresh
 from streams.delivery import Cursor
-from streams.errors import Fenced
-from streams.event_store import EventStore
-from streams.intake import place
-from streams.lane import ProfileRecord, decode_profile_record
+from streams.errors import BadRecord, Fenced
+from streams.event_store import DAY_US, EventStore
+from streams.intake import place, reading
+from streams.lane import ProfileRecord
+from streams.profile_reading import decode_profile
 from streams.runtime import Runtime
-from streams.store_rows import Claim, Event, WindowCounts, WindowEstimate
+from streams.store_rows import Claim, WindowEstimate
 from streams.store_rows import State as StoredState
 from streams.store_transaction import Transaction
 from streams.topics import INFERENCE, INPUTS, LABELS, PROFILES
@@ -43,9 +46,12 @@ class Part:
     def __init__(self, tp: TP, generation: int, epoch: int, cursor: Cursor) -> None:
         self.tp, self.generation, self.epoch, self.cursor = tp, generation, epoch, cursor
         self.next_offset = cursor.wanted  # everything below is in the store
-        self.waiting: list[tuple[int, ProfileRecord]] = []
+        self.admitted = cursor.wanted - 1
+        self.waiting: list[tuple[int, ProfileRecord | None]] = []  # None: a dead letter, or nothing at all
         self.states: dict[Subject, State] = {}
         self.blocked_since: dict[Subject, float] = {}
+        self.heard_last = time.monotonic()  # when any profile came
+        self.told: set[tuple[str, str]] = set()  # versions with too many segments
         self.heard_at: dict[Subject, float] = {}  # when a source last said something, on the monotonic clock
 
     def frontier(self) -> tuple[int, None]:
@@ -63,16 +69,18 @@ class Assess:
         self.parts: dict[TP, Part] = {}
         self.publisher = Publisher(runtime)
         self._lock = asyncio.Lock()
+        self._taking = False  # a profile that was admitted is on its way
 
     async def run(self, stream: Any) -> None:
         """The body of the Faust agent; it does not raise."""
-        async for event in stream.noack().events():
-            try:
-                await self.take(event.message)
-            except (asyncio.CancelledError, GeneratorExit):
-                raise
-            except Exception as error:  # noqa: BLE001 -- a defect of ours; going on would lose the profile
-                self.runtime.end(f"agent assess failed at {place(event.message)}", error)
+        with reading(self.runtime, self.name):
+            async for event in stream.noack().events():
+                try:
+                    await self.take(event.message)
+                except (asyncio.CancelledError, GeneratorExit):
+                    raise
+                except Exception as error:  # noqa: BLE001 -- a defect of ours; going on would lose the profile
+                    self.runtime.end(f"agent assess failed at {place(event.message)}", error)
 
     async def take(self, message: Any) -> None:
         """Take in one profile; it is applied together with others."""
@@ -82,11 +90,34 @@ class Assess:
         # Also after a claim that was fenced: what it had taken in and not applied must come again.
         if part is None or not await part.cursor.admit(message.offset):
             return
-        self.runtime.processed[part.tp] = part.cursor.wanted
-        self.runtime.watchdog.progress()
-        part.waiting.append((message.offset, decode_profile_record(message.value)))
+        self.runtime.progress.taken(part.tp, part.cursor.wanted, int(message.timestamp * 1e6))
+        self.runtime.metrics.record(part.tp.topic, missing=message.offset - part.admitted - 1)
+        part.admitted, part.heard_last = message.offset, time.monotonic()
+        self._taking = True
+        try:
+            part.waiting.append((message.offset, await self._read(message)))
+        finally:
+            self._taking = False
         if len(part.waiting) >= MAX_BATCH:
             await self.flush()
+
+    async def _read(self, message: Any) -> ProfileRecord | None:
+        """The profile; None when it cannot be read and lies in the dead letters now."""
+        try:
+            return decode_profile(message.value)
+        except BadRecord as error:
+            await self.runtime.bury(message, error, self.name)
+            return None
+
+    async def _look_ahead(self) -> None:
+        """See what lies behind the last profile of each partition: holes, and what was lost or deleted."""
+        for part in list(self.parts.values()):
+            if self._taking:
+                return
+            if part.cursor.reach():
+                part.waiting.append((part.cursor.wanted - 1, None))
+                self.runtime.progress.taken(part.tp, part.cursor.wanted)
+            await part.cursor.probe(time.monotonic() - part.heard_last)
 
     async def _part(self, tp: TP, generation: int) -> Part | None:
         async with self._lock:
@@ -103,6 +134,7 @@ class Assess:
             part = Part(tp, generation, claim.epoch, Cursor(self.runtime.app.consumer, tp, start))
             self.parts[tp] = part
             self.runtime.frontiers[tp] = part.frontier
+            self.runtime.progress.opened(tp, start)
             await self.publisher.drain(tp.partition)
             return part
 
@@ -132,7 +164,7 @@ class Assess:
         for tp in tps & self.parts.keys():
             del self.parts[tp]
             self.runtime.frontiers.pop(tp, None)
-            self.runtime.processed.pop(tp, None)
+            self.runtime.progress.lost(tp)
 
     async def flush(self) -> None:
         """Apply what waits."""
@@ -143,6 +175,7 @@ class Assess:
     async def tick(self) -> None:
         """Give up on sources that have kept a window waiting for longer than the grace; notice who fell silent."""
         await self._take_over()
+        await self._look_ahead()
         await self.flush()
         grace, now = self.runtime.settings.seconds("assess_grace"), time.monotonic()
         async with self._lock:
@@ -172,11 +205,12 @@ class Assess:
         return True
 
     async def _apply(self, part: Part, give_up: list[Subject] | None = None) -> None:
-        waiting = part.waiting
+        waiting = list(part.waiting)  # more may come meanwhile
         if not waiting and not give_up:
             return
         next_offset = waiting[-1][0] + 1 if waiting else part.next_offset
-        call = Application(self.runtime, part, [record for _, record in waiting], give_up or [], next_offset)
+        call = Application(self.runtime, part, [r for _, r in waiting if r is not None], give_up or [], next_offset)
+        began = time.monotonic()
         try:
             await self.runtime.stored(call.apply)
         except Fenced as error:
@@ -186,13 +220,22 @@ class Assess:
             if self.runtime.holds(part.tp, part.generation):
                 await self.runtime.app.consumer.seek(part.tp, part.next_offset)
             return
+        self.runtime.metrics.assessed(call.assessed, time.monotonic() - began)
+        for model, n in call.too_late.items():
+            self.runtime.metrics.too_late(model, n)
         del part.waiting[: len(waiting)]
         part.next_offset = next_offset
+        self._tell(part, call.refused)
         for subject in call.moved:
             part.blocked_since.pop(subject, None)
-        part.heard_at.update(dict.fromkeys((r.subject for r in call.records), time.monotonic()))
+        part.heard_at.update(dict.fromkeys({r.subject for r in call.records} - call.refused, time.monotonic()))
         if call.notes:
             await self.publisher.drain(part.tp.partition)
+
+    def _tell(self, part: Part, refused: set[Subject]) -> None:
+        for model, version in sorted({subject[:2] for subject in refused} - part.told):
+            log.warning("%s %s has more segments than max_segments: others count in the whole only", model, version)
+            part.told.add((model, version))
 
 
 class Application:
@@ -208,6 +251,9 @@ class Application:
         self.notes: list[Note] = []  # what is told
         self.heard: list[Note] = []  # what was told to us
         self.moved: set[Subject] = set()
+        self.refused: set[Subject] = set()  # segments beyond `max_segments` of their version
+        self.assessed = 0  # windows
+        self.too_late: Counter[str] = Counter()  # late events of windows that are in no estimate, by model
 
     def apply(self) -> None:
         """One transaction. Raises StoreUnreachable and Fenced; then nothing has changed, here or there."""
@@ -224,7 +270,8 @@ class Application:
         runtime, part = self._runtime, self._part
         group = runtime.settings.group
         store: EventStore = runtime.store
-        self.states, self.notes, self.heard, self.moved = {}, [], [], set()
+        self.states, self.notes, self.heard, self.moved, self.refused = {}, [], [], set(), set()
+        self.assessed, self.too_late = 0, Counter()
         with store.transaction() as tx:
             tx.advance(group, part.tp.topic, part.tp.partition, part.epoch, self._next_offset)
             self._load(tx)
@@ -233,6 +280,8 @@ class Application:
             fresh_ones = {id(r) for r, is_new in zip(with_rows, new, strict=True) if is_new}
             windows, estimates = [], []
             for record in self.records:
+                if record.subject in self.refused:
+                    continue  # its rows are among those of the whole version
                 if record.change is not None:
                     estimates += self._change(record) if id(record) in fresh_ones else []
                     continue
@@ -240,7 +289,7 @@ class Application:
                 profile = profile_in(record, body) if body is not None else None
                 # Rows of all versions side by side are those of the versions once more.
                 if profile is not None and record.version:
-                    windows.append(_counts(record, profile))
+                    windows.append(counts_of(record, profile))
                 estimates += self._hear(record, profile)
             for subject in self._give_up:
                 assembly = self.states[subject].assembly
@@ -251,7 +300,7 @@ class Application:
                 estimates += self._assess(subject)
             tx.add_windows(windows)
             self._forget_unknown()
-            tx.append_events([_event(note) for note in [*self.heard, *self.notes]])
+            tx.append_events([event_of(note) for note in [*self.heard, *self.notes]])
             tx.set_estimates(estimates)
             tx.save_states({s: StoredState(STATE_FORMAT, state.encode()) for s, state in self.states.items()})
             tx.enqueue([outbox(note, part.tp.partition, runtime.settings) for note in self.notes])
@@ -262,8 +311,25 @@ class Application:
         missing = self._subjects - self.states.keys()
         for subject, saved in tx.load_states(missing).items():
             self.states[Subject(*subject)] = restored(Subject(*subject), saved)
-        for subject in sorted(missing - self.states.keys()):
+        new = sorted(missing - self.states.keys())
+        self.refused = self._too_many(tx, [subject for subject in new if subject.segment])
+        for subject in new:
+            if subject in self.refused:
+                continue
             self.states[subject] = fresh(self._reference(subject), self._sources(subject), self._inherited(tx, subject))
+
+    def _too_many(self, tx: Transaction, new: list[Subject]) -> set[Subject]:
+        """Segments beyond the bound of their version; those that have been silent for `keep_days` do not count."""
+        settings, left, refused = self._runtime.settings, dict[tuple[str, str], int](), set()
+        since = time.time_ns() // 1000 - settings.keep_days * DAY_US
+        for subject in new:
+            version = subject[:2]
+            if version not in left:
+                left[version] = settings.max_segments - tx.segments(*version, since)
+            left[version] -= 1
+            if left[version] < 0:
+                refused.add(subject)
+        return refused
 
     def _inherited(self, tx: Transaction, subject: Subject) -> History:
         """What the forecasts of earlier versions taught, by what was known when the first window began."""
@@ -309,6 +375,8 @@ class Application:
         subject = record.subject
         assembly = self.states[subject].assembly
         if profile is not None:
+            if self.states[subject].forgets(record.start) and record.version and not record.segment:
+                self.too_late[record.model] += profile.counts.get("late", 0)
             assembly.add(record.start, record.arrival, profile)
         assembly.heard(record.source, record.watermark, retired=record.retired, idle=record.idle)
         return self._assess(subject)
@@ -317,6 +385,7 @@ class Application:
         inspection = self._runtime.inspections.get((subject.model, subject.version))
         notes, conclusions = assess(self.states[subject], subject, self._reference(subject), inspection)
         self.notes += notes
+        self.assessed += len(conclusions)
         if conclusions:
             self.moved.add(subject)
         return [
@@ -327,39 +396,3 @@ class Application:
             )
             for c in conclusions
         ]  # fmt: skip
-
-
-def _counts(record: ProfileRecord, profile: Profile) -> WindowCounts:
-    counts = profile.counts
-    failed = counts.get("failed", 0) + counts.get("abstained", 0)
-    return WindowCounts(
-        model=record.model,
-        version=record.version,
-        segment=record.segment,
-        window_start_us=record.start,
-        window_end_us=record.start + record.length,
-        n=profile.n,
-        n_late=counts.get("late", 0),
-        n_capped=counts.get("capped", 0),
-        n_failed=failed,
-        n_input=counts.get("n_input", 0),
-        n_labelled=counts.get("audit.n", 0),
-        n_correct=counts.get("audit.n_correct", 0),
-        weight=counts.get("weight", 0) / WEIGHT,
-    )
-
-
-def _event(note: Note) -> Event:
-    return Event(
-        event_id=note.id,
-        kind=note.kind,
-        model=note.subject.model,
-        version=note.subject.version,
-        segment=note.subject.segment,
-        check=note.check,
-        severity=note.severity,
-        occurred_at_us=note.at_us,
-        window_start_us=note.start_us,
-        window_end_us=note.end_us,
-        body=note.body,
-    )

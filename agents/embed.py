@@ -1,6 +1,7 @@
 """inputs -> profiles: recompute embeddings of sampled inputs, batched over partitions, in ONNX Runtime's own thread."""
 
 import asyncio
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,14 +16,18 @@ from streams.batches import Stamped
 from streams.claim_check import fetch
 from streams.embedded import NOTHING, Recomputed, embedded_batch, recomputed
 from streams.errors import BadInput, ModelError
+from streams.inspecting import model_bytes
 from streams.intake import Intake
 from streams.lane import Lane
 from streams.records import InputSample, decode_input
 from streams.runtime import Runtime
 from streams.topics import INPUTS
 
-MAX_MODEL_BYTES = 2 << 30
+log = logging.getLogger(__name__)
 RETRY_AFTER = 30.0  # seconds before a model that could not be loaded is tried again
+
+
+Stamp = tuple[int, int, int] | None  # of a local file: when it was changed, its size, its number
 
 
 class Waiting(NamedTuple):
@@ -34,11 +39,12 @@ class Waiting(NamedTuple):
 
 
 class Loaded(NamedTuple):
-    """An embedder, or why there is none."""
+    """An embedder, or why there is none, from a file that looked like `stamp`."""
 
     embedder: Embedder | None
     error: str
     at: float
+    stamp: Stamp = None
 
 
 class Embed(Intake):
@@ -60,6 +66,7 @@ class Embed(Intake):
         sample = decode_input(message.headers)
         if not message.value and not sample.dataref:
             raise BadInput(f"sampled input {sample.inference_id!r} has neither a tensor nor a dataref")
+        self.runtime.registry.admit(sample.model, sample.version)
         return sample
 
     async def digest(self, lane: Lane, message: Any, record: InputSample) -> None:
@@ -118,23 +125,27 @@ class Embed(Intake):
                 kept.append((i, item))
             except BadInput as error:
                 item.lane.bury(item.message, error, self.name)
-        if not kept:
+        return await self._computed(loaded.embedder, kept, tensors)
+
+    async def _computed(
+        self, embedder: Embedder, items: list[tuple[int, Waiting]], tensors: list[NDArray[Any]]
+    ) -> dict[int, Recomputed]:
+        """A batch the model fails on, perhaps for want of memory, is tried in halves; an input that fails is buried."""
+        if not items:
             return {}
         try:
-            rows = await self._in_thread(recomputed, loaded.embedder, np.stack(tensors))
-        except (EmbedError, ValueError) as error:
-            return await self._halved(file, kept, error)
-        return {i: row for (i, _), row in zip(kept, rows, strict=True)}
-
-    async def _halved(
-        self, file: ModelFile, items: list[tuple[int, Waiting]], error: EmbedError | ValueError
-    ) -> dict[int, Recomputed]:
-        """A batch the model failed on is tried in halves (memory); a single input that fails is buried."""
-        if len(items) == 1:
-            items[0][1].lane.bury(items[0][1].message, BadInput(str(error)), self.name)
-            return {}
-        middle = len(items) // 2
-        return {**await self._of_model(file, items[:middle]), **await self._of_model(file, items[middle:])}
+            began = time.monotonic()
+            rows = await self._in_thread(recomputed, embedder, np.stack(tensors))
+            self.runtime.metrics.embedded(embedder.provider, len(rows), time.monotonic() - began)
+        except (EmbedError, ValueError, MemoryError) as error:
+            if len(items) == 1:
+                items[0][1].lane.bury(items[0][1].message, BadInput(str(error)), self.name)
+                return {}
+            half = len(items) // 2
+            log.warning("a batch of %s is embedded in halves: %s", len(items), error)
+            first = await self._computed(embedder, items[:half], tensors[:half])
+            return first | await self._computed(embedder, items[half:], tensors[half:])
+        return {i: row for (i, _), row in zip(items, rows, strict=True)}
 
     async def _tensor(self, item: Waiting, embedder: Embedder) -> NDArray[Any]:
         sample: InputSample = item.stamped.event
@@ -170,21 +181,23 @@ class Embed(Intake):
 
     async def _model(self, file: ModelFile) -> Loaded:
         loaded = self._models.get(file)
-        if loaded is None or (loaded.embedder is None and time.monotonic() - loaded.at > RETRY_AFTER):
+        failed = loaded is not None and loaded.embedder is None
+        # A file that was put right is read at once: what is replayed then must not be buried once more.
+        if loaded is None or (failed and (time.monotonic() - loaded.at > RETRY_AFTER or _stamp(file) != loaded.stamp)):
             loaded = await self._in_thread(self._load, file)
             self._models[file] = loaded
         return loaded
 
     def _load(self, file: ModelFile) -> Loaded:
-        settings = self.runtime.settings
+        settings, stamp = self.runtime.settings, _stamp(file)
         try:
-            content = _content(file, settings.model_prefixes)
+            content = model_bytes(file, settings.model_prefixes)
             embedder = Embedder.load(
                 content, sha256=file.sha256 or None, embedding=file.embedding, scores=file.scores or None,
                 policy=settings.provider_policy, max_batch=settings.embed_batch,
             )  # fmt: skip
         except (ModelLoadError, ModelError, BadInput, OSError) as error:
-            return Loaded(None, f"the model's ONNX file cannot be used: {error}", time.monotonic())
+            return Loaded(None, f"the model's ONNX file cannot be used: {error}", time.monotonic(), stamp)
         return Loaded(embedder, "", time.monotonic())
 
     async def _in_thread(self, call: Any, *args: Any) -> Any:
@@ -203,8 +216,10 @@ def as_taken(tensor: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
     return tensor.astype(dtype, copy=False)
 
 
-def _content(file: ModelFile, prefixes: tuple[str, ...]) -> bytes:
-    """The bytes of the ONNX file: from the folder it was registered from, or from an allowed prefix."""
-    if "://" not in file.path:
-        return Path(file.path).read_bytes()
-    return fetch(file.path, sha256=file.sha256 or None, size=None, allowed=prefixes, max_bytes=MAX_MODEL_BYTES)
+def _stamp(file: ModelFile) -> Stamp:
+    """None where there is no such file here."""
+    try:
+        found = Path(file.path).stat()
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

@@ -2,13 +2,18 @@
 
 from typing import Any
 
+import numpy as np
+from faust.types import TP
+
 from streams.asking import ask, ask_of_events, ask_of_frame
 from streams.batches import Stamped, event_batch, frame_batch, kept_of_events, kept_of_frame
 from streams.errors import Invalid
-from streams.frames import Decoded, decode_frame, frame_bytes
+from streams.frames import Decoded, decode_frame, frame_bytes, without
+from streams.heartbeats import Heartbeat, Recorders, decode_heartbeat, heartbeat_batch, is_heartbeat
 from streams.intake import Intake
 from streams.lane import Lane
 from streams.records import FRAME, InferenceEvent, decode_inference, header
+from streams.runtime import Runtime
 from streams.topics import INFERENCE
 
 MAX_WAITING = 512  # single events that are turned into columns together
@@ -19,14 +24,42 @@ class Ingest(Intake):
 
     name, topic = "ingest", INFERENCE
 
-    def decode(self, message: Any) -> Decoded | InferenceEvent:
-        """A frame or a single event, told apart by the content type."""
-        if header(message.headers, "content-type").lower().startswith(FRAME):
-            return decode_frame(message.value or b"", message.offset)
-        return decode_inference(message.value, message.headers)
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime)
+        self._recorders: dict[TP, Recorders] = {}
 
-    async def digest(self, lane: Lane, message: Any, record: Decoded | InferenceEvent) -> None:
-        """Frames go straight into the book, single events together with others."""
+    def decode(self, message: Any) -> Decoded | InferenceEvent | Heartbeat:
+        """A frame, a heartbeat or a single event, told apart by the content type, of a model that is watched."""
+        if is_heartbeat(message.headers):
+            beat = decode_heartbeat(message.value)
+            self.runtime.registry.admit(beat.model, beat.version)
+            return beat
+        if header(message.headers, "content-type").lower().startswith(FRAME):
+            most = self.runtime.settings.max_frame_bytes
+            return self._admitted(decode_frame(message.value or b"", message.offset, most), message.offset)
+        event = decode_inference(message.value, message.headers)
+        self.runtime.registry.admit(event.model, event.version)
+        return event
+
+    def _admitted(self, frame: Decoded, offset: int) -> Decoded:
+        """The frame without rows of models that are one too many. Raises Invalid where none is left."""
+        refused: list[Any] = []
+        error = None
+        subjects = [(subject, where) for subject, where in frame.subjects if not subject.segment]
+        for subject, where in subjects:
+            try:
+                self.runtime.registry.admit(subject.model, subject.version)
+            except Invalid as found:
+                refused.append(np.arange(len(frame.rows))[where])
+                error = found
+        if error is None:
+            return frame
+        if len(refused) == len(subjects):
+            raise error
+        return without(frame, np.concatenate(refused), str(error), offset)
+
+    async def digest(self, lane: Lane, message: Any, record: Decoded | InferenceEvent | Heartbeat) -> None:
+        """Frames and heartbeats go straight into the book, single events together with others."""
         received = int(message.timestamp * 1e6)
         if isinstance(record, InferenceEvent):
             lane.queued(Stamped(message.offset, received, record))
@@ -34,6 +67,10 @@ class Ingest(Intake):
                 await self._add(lane)
             return
         await self._add(lane)
+        if isinstance(record, Heartbeat):
+            self._hear(lane, record)
+            await lane.add(heartbeat_batch(record, message.offset, received))
+            return
         if record.rejected is not None:
             self._bury_rows(lane, message, record)
         rate, registry = self.runtime.settings.keep_rate, self.runtime.registry
@@ -56,12 +93,24 @@ class Ingest(Intake):
             kept = ask(kept_of_events(waiting, rate, registry.temperature), rate, registry.get)
             await lane.add(batch, kept)
 
+    def _hear(self, lane: Lane, record: Heartbeat) -> None:
+        known = self._recorders.get(lane.tp)
+        if known is None:
+            partitions = self.runtime.app.consumer.topic_partitions(lane.tp.topic) or self.runtime.settings.partitions
+            known = self._recorders[lane.tp] = Recorders(partitions)
+        missing = known.missing(record)
+        self.runtime.metrics.heartbeat(record.model, record.recorded, record.sampled_out, record.dropped, missing)
+
+    def revoked(self, tps: set[TP]) -> None:
+        """Forget partitions that belong to others now."""
+        super().revoked(tps)
+        for tp in tps:
+            self._recorders.pop(tp, None)
+
     def _bury_rows(self, lane: Lane, message: Any, record: Decoded) -> None:
-        """Rows without id, time, model or version become a frame of their own among the dead letters."""
+        """Rows that are not counted become a frame of their own among the dead letters."""
         rejected = record.rejected
         assert rejected is not None  # noqa: S101 -- for the type checker
         message.value = frame_bytes(rejected)
-        error = Invalid(
-            f"{rejected.num_rows} of the frame's rows lack id, time, model or version; this frame holds just them"
-        )
+        error = Invalid(f"{record.why}; this frame holds just them")
         lane.bury(message, error, self.name)

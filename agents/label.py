@@ -70,6 +70,11 @@ class Label(Intake):
                 joined += [labelled(stamped, p, skew, age, asking=self._asks(p)) for p in matches]
                 if not matches and self._sampled(label.inference_id):
                     unmatched.append(stamped)
+            answered = sum(s.event[0].inference_id in found for s in firsts)
+            self.runtime.metrics.labels(
+                joined=answered, unmatched=len(unmatched), repeated=len(waiting) - len(firsts),
+                unsampled=len(firsts) - answered - len(unmatched),
+            )  # fmt: skip
             await self._bury(lane, unmatched)
             await lane.add(outcome_batch(joined, waiting[-1].offset))
 
@@ -100,18 +105,15 @@ class Label(Intake):
             missing = patience.keys() - found.keys()
             if not missing or (not still and time.monotonic() > max(patience[name] for name in missing)):
                 break
-            self.runtime.watchdog.progress()
+            self.runtime.progress.alive(lane.tp.topic, self.name)
             await asyncio.sleep(pause)
             pause = min(2 * pause, 1.0)
         return found
 
     def _patience(self, lane: Lane, expected: Sequence[Stamped]) -> dict[str, float]:
         """Until when each id is waited for because its label is new, on the monotonic clock."""
-        patience, now, now_us = (
-            self.runtime.settings.seconds("label_patience"),
-            time.monotonic(),
-            time.time_ns() // 1000,
-        )
+        patience, now = self.runtime.settings.seconds("label_patience"), time.monotonic()
+        now_us = self.runtime.clock.now_us()
         until: dict[str, float] = {}
         for stamped in expected:
             name, age = stamped.event[0].inference_id, max(now_us - stamped.received, 0) / 1e6

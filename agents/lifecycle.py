@@ -70,6 +70,7 @@ class Lifecycle(Intake):
     async def tick(self) -> None:
         """Once a second or so. No window waits for this topic, so nothing is said of how far it has come."""
         await self._open_assigned()
+        await self.look_ahead()
         consumer = self.runtime.app.consumer
         for tp, lane in list(self.lanes.items()):
             if tp not in self._ends:
@@ -77,6 +78,8 @@ class Lifecycle(Intake):
                 if self.lanes.get(tp) is not lane:
                     continue  # it was taken away while the broker was asked
                 self._ends |= ends
+        # Only then: settling waits until all of them are known, and read.
+        for lane in list(self.lanes.values()):
             await lane.settle()
 
     def revoked(self, tps: set[TP]) -> None:

@@ -24,7 +24,7 @@ def cbpe(peer: str) -> None:
         script = Path(__file__).with_name("nannyml_peer.py")
         quietly = os.environ | {"NML_DISABLE_USAGE_LOGGING": "1"}
         subprocess.run([peer, str(script), str(out)], check=True, env=quietly, stdout=subprocess.DEVNULL)
-        with np.load(out) as archive:
+        with np.load(out, allow_pickle=False) as archive:
             data = dict(archive)
     print("\nCBPE on NannyML's four sets: mean absolute error of accuracy per chunk, points; target .31, .51, 3.74")
     for name in dict.fromkeys(key.split("/")[0] for key in data):

@@ -117,7 +117,7 @@ def worker(ctx: click.Context, agents: str, log_level: str) -> None:
 @click.pass_context
 def migrate(ctx: click.Context, older: str | None, yes: bool) -> None:
     """Bring the event store's tables to this version, or back to those of an older one."""
-    from infra.migrate import downgrade, upgrade  # noqa: PLC0415 -- alembic is slow to import
+    from infra.migrate import downgrade, role_note, upgrade  # noqa: PLC0415 -- alembic is slow to import
 
     settings = settings_of(ctx)
     make_folder(settings.store)
@@ -127,6 +127,9 @@ def migrate(ctx: click.Context, older: str | None, yes: bool) -> None:
         )
     revision = upgrade(settings.store) if older is None else downgrade(settings.store, older)
     click.echo(f"event store {show.without_password(settings.store)} is at revision {revision}")
+    note = role_note(settings.store)
+    if note is not None:
+        click.echo(f"  note: {note}", err=True)
 
 
 @main.group()

@@ -23,6 +23,7 @@ def store_of(ctx: click.Context) -> EventStore:
     url = settings_of(ctx).store
     require_file(url)
     store = EventStore(url)
+    ctx.call_on_close(store.close)
     store.check()
     return store
 

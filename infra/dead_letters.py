@@ -7,10 +7,12 @@ import msgspec
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
+from infra.topic_admin import HEADROOM
+from streams.connection import connected, explained
 from streams.errors import ServiceError
 from streams.records import header
 from streams.settings import Settings
-from streams.topics import DEAD_LETTERS
+from streams.topics import DEAD_LETTERS, INFERENCE, INPUTS, LABELS, LIFECYCLE
 
 PREFIX = "__connect.errors."
 
@@ -28,23 +30,13 @@ class DeadLetter(msgspec.Struct):
     truncated: bool
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, bytes | None]]
 
 
 def read(settings: Settings, limit: int | None) -> list[DeadLetter]:
     """The dead letters, oldest first, each source record once; the newest `limit`, or all. Raises ServiceError."""
-    try:
-        consumer: Any = KafkaConsumer(
-            bootstrap_servers=settings.broker.split(","), enable_auto_commit=False, client_id="bestbefore-cli"
-        )
-    except KafkaError as error:
-        raise ServiceError(
-            f"no Kafka broker answers at {settings.broker} ({error!r}); is `bestbefore up` running, is `broker` set?"
-        ) from None
-    try:
+    with connected(settings, KafkaConsumer, enable_auto_commit=False) as consumer:
         found = {(d.topic, d.partition, d.offset): (at, d) for at, d in _all(consumer, settings.topic(DEAD_LETTERS))}
-    finally:
-        consumer.close()
     letters = [letter for _, letter in sorted(found.values(), key=lambda pair: pair[0])]
     return letters if limit is None else letters[-limit:]
 
@@ -69,8 +61,8 @@ def _letter(record: Any) -> DeadLetter:
     text = {name: header(headers, PREFIX + name) for name in ("topic", "partition", "offset", "stage")}
     return DeadLetter(
         topic=text["topic"],
-        partition=int(text["partition"] or -1),
-        offset=int(text["offset"] or -1),
+        partition=_number(text["partition"]),
+        offset=_number(text["offset"]),
         stage=text["stage"],
         error=header(headers, PREFIX + "exception.class.name"),
         message=header(headers, PREFIX + "exception.message"),
@@ -82,22 +74,30 @@ def _letter(record: Any) -> DeadLetter:
     )
 
 
+def _number(text: str) -> int:
+    """The number in a header; -1 where whoever wrote the letter has left it out or wrote something else."""
+    return int(text) if len(text) < 20 and text.isdecimal() else -1
+
+
 def resend(settings: Settings, letters: Sequence[DeadLetter]) -> int:
-    """Send letters to their topics again; those that were truncated cannot be. Returns how many were sent."""
-    whole = [letter for letter in letters if not letter.truncated]
+    """Send letters to their topics again; returns how many were sent.
+
+    Not those that were truncated, nor those of other topics than the ones workers read: a header is anybody's to write.
+    """
+    read_by_us = {settings.topic(name) for name in (INFERENCE, INPUTS, LABELS, LIFECYCLE)}
+    whole = [letter for letter in letters if not letter.truncated and letter.topic in read_by_us]
     if not whole:
         return 0
-    producer: Any = KafkaProducer(
-        bootstrap_servers=settings.broker.split(","), max_request_size=settings.max_record_bytes + (1 << 20)
-    )
-    try:
-        sent = [producer.send(x.topic, key=x.key, value=x.value, headers=x.headers) for x in whole]
-        for future in sent:
-            future.get(timeout=60)
-    except KafkaError as error:
-        raise ServiceError(
-            f"not all records could be sent again: {error!r}; those that were may be there twice"
-        ) from None
-    finally:
-        producer.close()
+    # The client does not send null as a header's value; nobody here tells it from an empty one.
+    given = [(x, [(name, value or b"") for name, value in x.headers]) for x in whole]
+    with connected(settings, KafkaProducer, max_request_size=settings.max_record_bytes + HEADROOM) as producer:
+        try:
+            sent = [producer.send(x.topic, key=x.key, value=x.value, headers=headers) for x, headers in given]
+            for future in sent:
+                future.get(timeout=60)
+        except KafkaError as error:
+            raise ServiceError(
+                f"not all records could be sent again, and those that were may be there twice: "
+                f"{explained(settings, error)}"
+            ) from None
     return len(whole)

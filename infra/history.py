@@ -13,13 +13,12 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from agents.label import about, labelled
 from infra.recording import read_recording
 from infra.retraining import MODELS, encoded_columns, table_world
+from infra.table_files import TableError, read_table
 from models.age_curves import Reading, age_world
 from models.backtest import World
 from models.units import DAY_US, duration_text, duration_us
@@ -31,6 +30,7 @@ from streams.store_rows import Prediction
 
 DRAWS = 20  # worlds drawn from age curves
 ROWS_PER_WINDOW = 250
+MOST = 100_000  # windows
 FEWEST = 12  # windows: fewer leave nothing to tune on and nothing to compare
 MOST_CLASSES = 100  # of a truth column: a table with more is of numbers
 
@@ -82,15 +82,15 @@ def _table(paths: Sequence[Path]) -> pa.Table:
         raise HistoryError("no history given")
     try:
         return pa.concat_tables([_read(path) for path in paths], promote_options="default")
-    except (OSError, pa.ArrowException) as error:
-        raise HistoryError(f"{', '.join(map(str, paths))} cannot be read: {error}") from None
+    except TableError as error:
+        raise HistoryError(str(error)) from None
+    except pa.ArrowException as error:
+        raise HistoryError(f"{', '.join(map(str, paths))} cannot be joined: {error}") from None
 
 
 def _read(path: Path) -> pa.Table:
-    if path.suffix == ".parquet":
-        return pq.read_table(path)
-    if path.suffix == ".csv":
-        return pacsv.read_csv(path)
+    if path.suffix in (".parquet", ".csv"):
+        return read_table(path)
     raise HistoryError(f"{path} is neither .csv nor .parquet; a recording (JSONL) has no --target")
 
 
@@ -163,12 +163,14 @@ def _edges(
         spans = None if times is None else int(np.median(np.diff(times[edges[:-1]])))
         return edges, spans
     else:
-        length = _duration("--window", text)
+        length = max(_duration("--window", text), 1)
         if times is None:
             raise HistoryError(f"--window {text!r} needs the column of times: name it with --time, or count rows")
-    number = (times - times[0]) // length
-    _enough(int(number[-1]) + 1, name)
-    return np.searchsorted(number, np.arange(int(number[-1]) + 2)), length
+    number = (times - times[:1]) // length
+    windows = int(number.max(initial=-1)) + 1
+    _enough(windows, name)
+    _not_too_many(windows, name)
+    return np.searchsorted(number, np.arange(windows + 1)), length
 
 
 def _enough(windows: int, name: str) -> None:
@@ -176,6 +178,14 @@ def _enough(windows: int, name: str) -> None:
         raise HistoryError(
             f"{name}: {max(windows, 0)} windows to compare in, at least {FEWEST} are needed; choose a shorter --window "
             "or bring a longer history"
+        )
+
+
+def _not_too_many(windows: int, name: str) -> None:
+    if windows > MOST:
+        raise HistoryError(
+            f"{name}: {windows} windows from the first to the last, at most {MOST} are compared in; is one of them "
+            "misdated? Else choose a longer --window"
         )
 
 
@@ -223,7 +233,7 @@ def _series_history(table: pa.Table, wanted: Wanted, name: str) -> History:
     rows = [
         (str(v), int(w), float(a), float(n))
         for v, w, a, n in zip(version, numbers, accuracy, count, strict=True)
-        if math.isfinite(a) and n > 0
+        if math.isfinite(a) and 0 < n < math.inf
     ]
     worlds, assumed = _aged(rows, wanted, name)
     return History(worlds, window_us, None, assumed)
@@ -233,7 +243,7 @@ def _floats(table: pa.Table, column: str, name: str) -> NDArray[np.float64]:
     """A column of numbers; nothing is not a number."""
     try:
         return np.array([math.nan if v is None else float(v) for v in table.column(column).to_pylist()])
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise HistoryError(f"{name}: column `{column}` must hold numbers: {error}") from None
 
 
@@ -242,14 +252,14 @@ def _numbers(
 ) -> tuple[NDArray[np.int64], int | None]:
     if times is None:
         numbers = _floats(table, "window", name)
-        if not np.isfinite(numbers).all() or (numbers != np.floor(numbers)).any():
+        if not (np.abs(numbers) < 1e15).all() or (numbers != np.floor(numbers)).any():
             raise HistoryError(f"{name}: column `window` must hold whole numbers, or the times at which windows start")
         return numbers.astype(np.int64), _duration("--window", wanted.window) if wanted.window else wanted.window_us
     steps = np.diff(np.unique(times))
     if not len(steps):
         raise HistoryError(f"{name}: one window only; at least {FEWEST} are needed")
     length = _duration("--window", wanted.window) if wanted.window else int(steps.min())
-    return (times - times.min()) // length, length
+    return (times - times.min()) // max(length, 1), length
 
 
 def _aged(rows: Sequence[tuple[str, int, float, float]], wanted: Wanted, name: str) -> tuple[tuple[World, ...], str]:
@@ -260,7 +270,9 @@ def _aged(rows: Sequence[tuple[str, int, float, float]], wanted: Wanted, name: s
     versions: dict[str, list[Reading]] = defaultdict(list)
     for version, window, quality, n in rows:
         versions[version].append(Reading(window - begins[version], quality, n))
-    _enough(sum(max(r.age for r in found) + 1 for found in versions.values()), name)
+    windows = sum(max(r.age for r in found) + 1 for found in versions.values())
+    _enough(windows, name)
+    _not_too_many(windows, name)
     worlds = tuple(age_world(versions, seed=wanted.seed + draw) for draw in range(DRAWS))
     oldest = max(r.age for found in versions.values() for r in found) + 1
     assumed = (

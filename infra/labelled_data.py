@@ -1,16 +1,16 @@
 """Labelled reference data as `bestbefore induce` reads it: images in a .npz, tables as Parquet or CSV."""
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.csv as pc
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from infra.table_files import TableError, read_table
 from models.descriptors.paths import items_at
 from streams.errors import DescriptorError
 
@@ -42,8 +42,12 @@ def read_labelled(path: Path, trees: Mapping[str, Mapping[str, Any]], label: str
             found = _table(path, label or _declared_label(trees) or "label")
         else:
             raise DescriptorError(f"{path}: give a .npz with {INPUTS} and {LABELS}, a .parquet or a .csv")
-    except (OSError, ValueError, zipfile.BadZipFile, pa.ArrowException) as error:
+    except TableError as error:
+        raise DescriptorError(str(error)) from None
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile, zlib.error, pa.ArrowException) as error:
         raise DescriptorError(f"{path} cannot be read: {str(error).strip()[:300]}") from None
+    if not found.inputs.ndim or not found.labels.ndim:
+        raise DescriptorError(f"{path}: {INPUTS} and {LABELS} hold one entry for each example; one of them is a number")
     if len(found.inputs) != len(found.labels) or found.labels.ndim != 1:
         raise DescriptorError(f"{path}: {len(found.inputs)} inputs and labels of shape {found.labels.shape}: one each")
     if not len(found.labels):
@@ -68,7 +72,7 @@ def codes_of(labels: NDArray[Any], names: tuple[str, ...], path: Path) -> NDArra
 
 
 def _arrays(path: Path) -> Labelled:
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as content, np.load(content, allow_pickle=False) as arrays:
         missing = [name for name in (INPUTS, LABELS) if name not in arrays]
         if missing:
             raise DescriptorError(f"{path} has no array {missing[0]!r}; it has {', '.join(arrays) or 'none'}")
@@ -76,7 +80,7 @@ def _arrays(path: Path) -> Labelled:
 
 
 def _table(path: Path, label: str) -> Labelled:
-    table = pq.read_table(path) if path.suffix == ".parquet" else pc.read_csv(path)
+    table = read_table(path)
     if label not in table.column_names:
         there = ", ".join(table.column_names[:20])
         raise DescriptorError(f"{path} has no label column {label!r}; name it with --label; there are {there}")

@@ -21,6 +21,7 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, delete, insert, inspect
 from sqlalchemy.exc import DBAPIError
 
+from infra.migrations import roles
 from streams.errors import StoreOutdated
 from streams.store_engine import answering, open_engine, parse_url, place
 from streams.store_schema import compatibility, metadata
@@ -54,12 +55,31 @@ def upgrade(url: str, revision: str = "head", patience_s: float = PATIENCE) -> s
     Raises StoreUnreachable, also where others held a lock for longer than `patience_s`, or StoreOutdated when the store
     was made by a newer version than this one.
     """
-    return _migrated(url, lambda config: command.upgrade(config, revision), patience_s)
+    return _migrated(url, lambda config: _upgraded(config, revision), patience_s)
+
+
+def _upgraded(config: Config, revision: str) -> None:
+    command.upgrade(config, revision)
+    connection: Connection = config.attributes["connection"]
+    if _revision(connection) == head():
+        # Again at every run: an administrator may have made the roles since, and a new table has its rights.
+        roles.apply(connection)
 
 
 def downgrade(url: str, revision: str = "base", patience_s: float = PATIENCE) -> str:
     """Migrates the store at `url` back to `revision`, losing what newer tables held; `base` removes everything."""
     return _migrated(url, lambda config: command.downgrade(config, revision), patience_s)
+
+
+def role_note(url: str) -> str | None:
+    """What an administrator has to do so that logins can have few rights; None where nothing is left to do."""
+    engine = open_engine(url)
+    try:
+        with answering(parse_url(url)), engine.execution_options(reading=True).connect() as connection:
+            names = roles.missing(connection)
+            return None if names is None else roles.for_administrator(names)
+    finally:
+        engine.dispose()
 
 
 def current(url: str) -> str | None:
@@ -97,6 +117,7 @@ def _run(connection: Connection, run: Callable[[Config], None]) -> str:
         connection.exec_driver_sql("SET LOCAL lock_timeout = 0")
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+        roles.become_migrator(connection)
     config = _config()
     config.attributes["connection"] = connection
     run(config)

@@ -1,8 +1,8 @@
 """Recorded telemetry in files: inference events, sampled inputs, labels, lifecycle events, as JSON lines or Parquet.
 
 A row with `inference_id` and a tensor (`dtype`, `shape`, `data`) is a sampled input, one with `inference_id` alone a
-label, one with `kind` a lifecycle event, any other an inference event. Parquet columns are those of frames. The order
-in the files does not matter.
+label, one with `kind` a lifecycle event, one with `recorder` a client's heartbeat, any other an inference event.
+Parquet columns are those of frames. The order in the files does not matter.
 """
 
 import base64
@@ -16,13 +16,16 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from infra.table_files import TableError, read_table
 from models.lifecycle import TOLD
 from streams.errors import BadRecord, BestbeforeError
+from streams.heartbeats import Heartbeat, decode_heartbeat
 from streams.records import (
     InferenceEvent,
     InputSample,
     LabelEvent,
     LifecycleEvent,
+    bounded_segment_key,
     decode_inference,
     decode_label,
     decode_lifecycle,
@@ -51,6 +54,7 @@ class Recording:
     labels: list[LabelEvent] = field(default_factory=list)
     inputs: list[Sample] = field(default_factory=list)
     lifecycle: list[LifecycleEvent] = field(default_factory=list)
+    heartbeats: list[Heartbeat] = field(default_factory=list)
     rejected: list[str] = field(default_factory=list)
 
     def size(self) -> int:
@@ -69,6 +73,8 @@ def read_recording(paths: Sequence[Path]) -> Recording:
                 _read_lines(path, recording)
         except (OSError, pa.ArrowException) as error:
             raise RecordingError(f"{path} cannot be read: {error}") from None
+        except TableError as error:
+            raise RecordingError(str(error)) from None
     if not (recording.tables or recording.events):
         raise RecordingError(_nothing_in(paths, recording))
     return recording
@@ -93,13 +99,20 @@ def _files(paths: Sequence[Path]) -> Iterator[Path]:
 
 
 def _read_parquet(path: Path, recording: Recording) -> None:
-    table = pq.read_table(path)
+    table = read_table(path)
     names = set(table.column_names)
     if "inference_id" not in names:
+        _check_times(path, table)
         recording.tables.append(table)
         return
     for number, row in enumerate(table.to_pylist(), 1):
         _take({k: v for k, v in row.items() if v is not None}, f"{path} row {number}", recording)
+
+
+def _check_times(path: Path, table: pa.Table) -> None:
+    kind = table.schema.field("time").type if "time" in table.column_names else pa.null()
+    if not pa.types.is_timestamp(kind) or kind.tz is None:
+        raise RecordingError(f"{path}: recorded frames have a column `time` of timestamps in UTC; this one is {kind}")
 
 
 def _read_lines(path: Path, recording: Recording) -> None:
@@ -110,7 +123,7 @@ def _read_lines(path: Path, recording: Recording) -> None:
             place = f"{path}:{number}"
             try:
                 fields = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 recording.rejected.append(f"{place}: {error}")
                 continue
             _take(fields, place, recording, line)
@@ -122,15 +135,18 @@ def _take(fields: Any, place: str, recording: Recording, line: bytes | None = No
             event = decode_lifecycle(line or msgspec.json.encode(fields), ())
             if event.kind not in TOLD:  # what was concluded then is concluded again
                 recording.lifecycle.append(event)
+        elif isinstance(fields, dict) and "recorder" in fields and "id" not in fields:
+            recording.heartbeats.append(decode_heartbeat(line or msgspec.json.encode(fields)))
         elif not isinstance(fields, dict) or "inference_id" not in fields:
             recording.events.append(decode_inference(line or msgspec.json.encode(fields), ()))
         elif "data" in fields:
             data = fields.pop("data")
             meta = msgspec.convert(fields, InputSample, strict=False)
             recording.inputs.append(Sample(meta, data if isinstance(data, bytes) else base64.b64decode(data)))
+            bounded_segment_key(meta.segment)
         else:
             recording.labels.append(decode_label(line or msgspec.json.encode(fields), ()))
-    except (BadRecord, msgspec.ValidationError, ValueError) as error:
+    except (BadRecord, msgspec.ValidationError, ValueError, TypeError, RecursionError) as error:
         recording.rejected.append(f"{place}: {error}")
 
 

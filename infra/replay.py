@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from bestbefore_client.sampling import u64
 
 from agents.label import about, labelled
@@ -44,6 +45,7 @@ from streams.descriptor_files import load_reference
 from streams.embedded import NOTHING, Recomputed, embedded_batch, recomputed
 from streams.errors import ModelError
 from streams.frames import decode_batch
+from streams.heartbeats import heartbeat_batch
 from streams.inspecting import inspection_of
 from streams.records import LabelEvent, time_us
 from streams.registry import Registry
@@ -160,13 +162,18 @@ def _steps(recording: Recording, window_us: int) -> Iterator[Step]:
         yield Step(time_us(label.time), LABELS, [label])
     for happened in sorted_by_time(recording.lifecycle):
         yield Step(time_us(happened.time), LIFECYCLE, happened)
+    for heartbeat in sorted_by_time(recording.heartbeats):
+        yield Step(time_us(heartbeat.time), "heartbeat", heartbeat)
     for sample in sorted_by_time(recording.inputs):
         yield Step(time_us(sample.meta.time), INPUTS, sample)
 
 
 def _table_steps(table: pa.Table, window_us: int) -> Iterator[Step]:
     """Slices in event time that do not cross the end of a window."""
-    table = table.sort_by("time")
+    # A row without a time has no place; in a frame it would be among the dead letters.
+    table = table.filter(pc.is_valid(table.column("time"))).sort_by("time")
+    if not table.num_rows:
+        return
     times = table.column("time").cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
     window = times // window_us
     edges = np.flatnonzero(np.diff(window)) + 1
@@ -194,7 +201,8 @@ class Engine:
         self._wanted = {name for name in labelled if u64(name) <= limit}
         self._predictions: dict[str, list[Prediction]] = {}
         self._books = {
-            name: WindowBook(self._registry.get, Clock(), age_us=END) for name in (INFERENCE, INPUTS, LABELS)
+            name: WindowBook(self._registry.get, Clock(), age_us=END, most_segments=settings.max_segments)
+            for name in (INFERENCE, INPUTS, LABELS)
         }
         self._states: dict[Subject, State] = {}
         self._embedders: dict[ModelFile, Embedder | None] = {}
@@ -219,6 +227,8 @@ class Engine:
             self._frame(step.rows)
         elif step.kind == "event":
             self._event(step.rows[1])
+        elif step.kind == "heartbeat":
+            self._add(INFERENCE, heartbeat_batch(step.rows, self._offset, step.time))
         elif step.kind == LABELS:
             self._labels(step.rows)
         elif step.kind == LIFECYCLE:

@@ -55,7 +55,7 @@ def encoded_columns(table: pa.Table) -> Array:
         column = table.column(name)
         kind = column.type
         if pa.types.is_temporal(kind):
-            column = column.cast(pa.timestamp("us")).cast(pa.int64())
+            column = column.cast(pa.timestamp("us"), safe=False).cast(pa.int64())
             columns.append(np.array([np.nan if v is None else v / DAY_US for v in column.to_pylist()]))
         elif pa.types.is_boolean(kind) or pa.types.is_integer(kind) or pa.types.is_floating(kind):
             columns.append(np.array([np.nan if v is None else float(v) for v in column.to_pylist()]))

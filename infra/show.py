@@ -28,8 +28,10 @@ def progress(line: str) -> None:
 
 
 def without_password(url: str) -> str:
-    """The URL of a store, with its password hidden."""
-    return make_url(url).render_as_string(hide_password=True)
+    """The URL of a store, with its passwords hidden: that of the user, and those that libpq takes as parameters."""
+    parsed = make_url(url)
+    hidden = {name: "***" for name in ("password", "sslpassword") if name in parsed.query}
+    return parsed.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
 class Progress:

@@ -1,12 +1,11 @@
 """Makes the topics, and checks that those of a broker are as the workers need them."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
-from kafka.errors import KafkaError
 
+from streams.connection import connected
 from streams.errors import ServiceError
 from streams.settings import Settings
 from streams.topics import DEAD_LETTERS, PROFILES, TOPICS, Topic
@@ -22,20 +21,8 @@ class Finding(NamedTuple):
     message: str
 
 
-@contextmanager
-def _admin(settings: Settings) -> Iterator[Any]:
-    try:
-        admin = KafkaAdminClient(bootstrap_servers=settings.broker.split(","), client_id="bestbefore-admin")
-    except KafkaError as error:
-        raise ServiceError(
-            f"no Kafka broker answers at {settings.broker} ({error!r}); is `bestbefore up` running, is `broker` set?"
-        ) from None
-    try:
-        yield admin
-    except KafkaError as error:
-        raise ServiceError(f"the broker at {settings.broker} refused: {error}") from None
-    finally:
-        admin.close()
+def _admin(settings: Settings) -> AbstractContextManager[Any]:
+    return connected(settings, KafkaAdminClient)
 
 
 def _config(settings: Settings, topic: Topic) -> dict[str, str]:
@@ -59,6 +46,15 @@ def create_topics(settings: Settings) -> list[Finding]:
             admin.create_topics(wanted, wait_for_metadata=True)
         made = f"made with {settings.partitions} partitions"
         return [Finding(settings.topic(t.name), True, made if t in missing else "exists") for t in TOPICS]
+
+
+def require_topics(settings: Settings) -> None:
+    """Raises ServiceError when no broker answers, or one has not the topics: Faust would tell neither in one line."""
+    with _admin(settings) as admin:
+        known = set(admin.list_topics())
+    for topic in TOPICS:
+        if settings.topic(topic.name) not in known:
+            raise ServiceError(f"topic {settings.topic(topic.name)} is missing; run `bestbefore topics create`")
 
 
 def check_topics(settings: Settings) -> list[Finding]:

@@ -19,7 +19,7 @@ import msgspec
 from models.sequential import SequentialDetector
 from models.units import duration_us
 
-_RATE = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*(?:per|/|in)\s*(.+?)\s*")
+_RATE = re.compile(r"\s*((?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+))\s*(?:per|/|in)\s*(\S.*)", re.DOTALL)
 HARM = 0.7  # of the budget, for streams that show harm rather than change
 
 
@@ -48,11 +48,11 @@ def parse_rate(text: str) -> Rate:
     """
     found = _RATE.fullmatch(text)
     if found is None or float(found.group(1)) <= 0:
-        raise ValueError(f"{text!r} is no rate; write a count and a duration, as in '1 per 90 days'")
-    length = found.group(2)
+        raise ValueError(f"{text[:100]!r} is no rate; write a count and a duration, as in '1 per 90 days'")
+    length = found.group(2).rstrip()
     period = duration_us(length if length[0].isdigit() or length[0] == "." else f"1 {length}")
     if period <= 0:
-        raise ValueError(f"{text!r} is no rate; its duration must be positive, as in '1 per 90 days'")
+        raise ValueError(f"{text[:100]!r} is no rate; its duration must be positive, as in '1 per 90 days'")
     return Rate(float(found.group(1)), period)
 
 

@@ -223,7 +223,10 @@ def _status(
         "version": subject.version,
         "segment": subject.segment or None,
         "registered": reference.registered,
-        "window": {"start": rfc3339(start), "end": rfc3339(start + reference.window_us), "n": evidence.n},
+        "window": {
+            "start": rfc3339(start), "end": rfc3339(start + reference.window_us), "n": evidence.n,
+            **{name: n for name in ("dropped", "sampled_out") if (n := getattr(evidence, name))},
+        },
         "quality": {
             "metric": estimate.metric, "estimate": rounded(estimate.estimate), "low": rounded(estimate.low),
             "high": rounded(estimate.high), "basis": estimate.basis, "n": estimate.n, "reason": estimate.reason,
@@ -235,6 +238,7 @@ def _status(
         "quality_audited": audited_fields(state.audited),
         "labels": label_fields([e for e in state.ring if e.start <= start], reference),
         "duplicate_rate": rounded(evidence.duplicate_rate()),
+        "beyond_segments": evidence.beyond,
         "forecast": forecast,
         "verdicts": worst(verdicts),
         "drift_alarms": {name: estimator.alarms for name, estimator in sorted(state.drift.items()) if estimator.alarms},

@@ -40,8 +40,8 @@ def from_descriptor(section: Mapping[str, Any]) -> ClassTables:
         pairs = zip(section["knots"], section["values"], strict=True)
         tables = tuple(Table(tuple(map(float, k)), tuple(map(float, v))) for k, v in pairs)
         residual, n = float(section["residual"]), int(section.get("n", 0))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{PATH}: classes, knots, values and residual are needed ({error!r})") from None
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{PATH}: classes, knots, values and residual are needed ({repr(error)[:200]})") from None
     if len(classes) < 2 or len(tables) != (1 if len(classes) == 2 else len(classes)):
         raise ValueError(
             f"{PATH}: {len(classes)} classes and {len(tables)} tables; two classes have one, more one each"

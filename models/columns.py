@@ -145,6 +145,18 @@ class Embedded(Columns):
 
 
 @dataclass(slots=True, kw_only=True)
+class Losses(Columns):
+    """What clients did not send, as their heartbeats tell: a row is one heartbeat, no inference.
+
+    `weight` is 1 / the client's sampling: what was dropped had been chosen to be sent.
+    """
+
+    sampled_out: Ints
+    dropped: dict[str, Ints] = field(default_factory=dict)  # by reason
+    capped: NDArray[np.bool_] | None = None
+
+
+@dataclass(slots=True, kw_only=True)
 class Outcomes(Columns):
     """Late ground truth: `time` is the label's, `event_time` that of the inference it is about."""
 

@@ -25,8 +25,11 @@ Policy = Literal["require", "prefer", "cpu"]
 Floats = NDArray[np.float32]
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
-# What ONNX Runtime raises; each derives from Exception directly.
+# What ONNX Runtime raises; each of its own derives from Exception directly. What happens in C++ outside of its kernels,
+# such as a CUDA call that finds no memory while a session is made, comes as one of the two built-in ones.
 REFUSALS = (
+    RuntimeError,
+    MemoryError,
     native.Fail,
     native.InvalidArgument,
     native.InvalidGraph,
@@ -123,8 +126,11 @@ class Embedder:
         if max_batch < 1:
             raise ModelLoadError(f"max_batch is {max_batch}: give the largest batch to run, 1 or more")
         graph = _exposed(content, wanted)
-        session = _session(graph, policy, threads, gpu_mem_limit)
-        return cls(session, _signature(session, input_shape), wanted, max_batch, digest)
+        try:
+            session = _session(graph, policy, threads, gpu_mem_limit)
+            return cls(session, _signature(session, input_shape), wanted, max_batch, digest)
+        except UnicodeDecodeError as error:  # of a name in the file, or of what ONNX Runtime says about it
+            raise ModelLoadError(f"the file has a name that is no text ({error}): export it again") from error
 
     def embed(self, batch: NDArray[Any]) -> Floats:
         """Inputs (n, *input_shape) to embeddings (n, dimension), whatever n.

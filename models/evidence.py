@@ -60,8 +60,11 @@ class Evidence(msgspec.Struct):
     mark: Mark = Mark()
     ages: dict[int, int] = {}  # audits by the window they came in: 2 * (windows after their own) + (1 if right)
     unanswered: int = 0  # weight of events without an answer
+    beyond: int = 0  # events whose segment is not watched on its own, see `window_book.BEYOND`
     inputs: int = 0  # sampled inputs that the registered estimator of quality reads
     induced: InducedSums = InducedSums()
+    dropped: int = 0  # events that clients say they could not send
+    sampled_out: int = 0  # events that clients left out on purpose
 
     def add(self, profile: Profile, age: int = 0) -> None:
         """Add what a profile of this window says, which became known `age` windows later."""
@@ -82,6 +85,7 @@ class Evidence(msgspec.Struct):
         self.audit_squared += counts.get("audit.weight_squared", 0)
         self.failed += counts.get("failed", 0)
         self.abstained += counts.get("abstained", 0)
+        self.beyond += counts.get("beyond_segments", 0)
         self.weight_squared += counts.get("weight_squared", 0)
         self.audit_expanded += counts.get("audit.expanded", counts.get("audit.n", 0) * WEIGHT)
         self.audit_confident += counts.get("audit.confident", 0)
@@ -91,6 +95,8 @@ class Evidence(msgspec.Struct):
             self.audit_confident_correct += int(confident[1])
             self.audit_confidence += int(confident[2])
             self.audit_confidence_squared += int(confident[3])
+        self.dropped += counts.get("dropped", 0)
+        self.sampled_out += counts.get("sampled_out", 0)
         self._add_induced(profile)
         self._add_cells(profile, age)
 

@@ -110,8 +110,11 @@ class InducedQuality(NamedTuple):
         effective = n if n_effective is None else n_effective
         reason = self._refusal(int(sums[0]), effective)
         if reason is None:
-            reading, strange = self.reading(sums[None], np.array([effective]))
-            reason = STRANGE.get(int(strange[0]))
+            try:
+                reading, strange = self.reading(sums[None], np.array([effective]))
+                reason = STRANGE.get(int(strange[0]))
+            except np.linalg.LinAlgError as error:  # numbers of the estimator, or of the window, that are none
+                reason = f"the sums of this window cannot be read ({error}): run `bestbefore induce` again"
         if reason is not None:
             return Estimate(n=n, reason=reason, n_effective=effective)
         half, share = float(self.interval.half_width(reading)[0]), float(reading.share[0])

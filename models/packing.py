@@ -62,7 +62,7 @@ def unpack(kind: str, version: int, content: bytes, expected: str | None = None)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"this is no {kind}: {error}; register it again") from error
     if packed.kind != kind:
-        raise ValueError(f"this is a {packed.kind}, not a {kind}; give the other file")
+        raise ValueError(f"this is a {packed.kind[:60]}, not a {kind}; give the other file")
     if packed.version != version:
         raise ValueError(
             f"this {kind} has format version {packed.version}, known is {version}; "
@@ -73,10 +73,14 @@ def unpack(kind: str, version: int, content: bytes, expected: str | None = None)
 
 def _array(kind: str, name: str, value: _Array) -> NDArray[Any]:
     if value.dtype not in DTYPES:
-        raise ValueError(f"{name} of this {kind} is of type {value.dtype}, which is unknown; register it again")
+        raise ValueError(
+            f"{name[:60]} of this {kind} is of type {value.dtype[:20]}, which is unknown; register it again"
+        )
     if math.prod(value.shape) * np.dtype(value.dtype).itemsize != len(value.content) or min(value.shape, default=0) < 0:
-        raise ValueError(f"{name} of this {kind} has {len(value.content)} bytes, not {value.shape}; register it again")
+        raise ValueError(
+            f"{name[:60]} of this {kind} has {len(value.content)} bytes, not {str(value.shape)[:60]}; register it again"
+        )
     try:
         return np.frombuffer(value.content, dtype=value.dtype).reshape(value.shape).copy()
     except (ValueError, OverflowError) as error:
-        raise ValueError(f"{name} of this {kind} is cut short: {error}; register it again") from error
+        raise ValueError(f"{name[:60]} of this {kind} is cut short: {error}; register it again") from error

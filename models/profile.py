@@ -6,19 +6,27 @@ A profile is mergeable (`merge`), so windows can be joined and partitions added 
 
 | table | names |
 |---|---|
-| counts | n, weight, weight_squared, not_live, failed, abstained, answered, capped, late, scored, scores_unusable, ids_sampled, ids_repeated, outputs_sampled, outputs_repeated, n_input, input_weight, skew_dimension, embedding_not_finite, supported, audit.*, asked.*, feedback.* |
+| counts | n, weight, weight_squared, not_live, failed, abstained, answered, capped, late, beyond_segments, scored, scores_unusable, ids_sampled, ids_repeated, outputs_sampled, outputs_repeated, n_input, input_weight, skew_dimension, embedding_not_finite, supported, dropped, dropped_weight, sampled_out, audit.*, asked.*, feedback.* |
 | histograms | feature.<f>, latency_ms, value, confidence, embedding, embedding.<class>, skew.<origin>, audit.confidence |
 | sums | feature.<f>, fine.<f>, wide.<f>, value, wide.value, wider.value, widest.value, confidence, embedding, kernel, kernel.class.<class>, kernel.segment.<segment>, cosine.<origin>, audit.confidence, audit.confident, audit.bins, audit.moments, cbpe |
-| categories | feature.<f>, violations.<f>, special.<f>, label, truth, audit.label, audit.cells, asked.cells, filled, filled.answered, status, digest, version, digest.<version> |
+| categories | feature.<f>, violations.<f>, special.<f>, label, truth, audit.label, audit.cells, asked.cells, filled, filled.answered, status, digest, version, digest.<version>, dropped |
 | samples | any, failed, slow, violations.<f>, special.<f>, wide.<f> |
 """  # noqa: E501 -- a table
 
-from models.columns import Embedded, Inferences, Outcomes, Served
+from models.columns import Embedded, Inferences, Losses, Outcomes, Served
 from models.fixed_point import CLIP, UNIT, WEIGHT, squares, total, weights
 from models.grid import Grid
 from models.profile_audits import add_asked
 from models.profile_inputs import add_categorical, add_numeric, moments
-from models.profile_late import AUDIT_BINS, SKEW_EDGES, add_embedded, add_outcomes, add_served, standardised
+from models.profile_late import (
+    AUDIT_BINS,
+    SKEW_EDGES,
+    add_embedded,
+    add_losses,
+    add_outcomes,
+    add_served,
+    standardised,
+)
 from models.profile_outputs import (
     CONFIDENCE_EDGES,
     ID_SAMPLE,
@@ -65,7 +73,7 @@ class Profile(Tables):
         """Inference events, each counted once whatever its weight."""
         return self.counts.get("n", 0)
 
-    def add(self, columns: Inferences | Embedded | Outcomes | Served, reference: Reference) -> None:
+    def add(self, columns: Inferences | Embedded | Outcomes | Served | Losses, reference: Reference) -> None:
         """Add rows, measured on the grids of `reference`."""
         if not len(columns):
             return
@@ -75,6 +83,8 @@ class Profile(Tables):
             add_embedded(self, columns, reference)
         elif isinstance(columns, Outcomes):
             add_outcomes(self, columns)
+        elif isinstance(columns, Losses):
+            add_losses(self, columns)
         else:
             add_served(self, columns)
 

@@ -1,11 +1,12 @@
-"""What a profile observes of everything but inference events: sampled inputs, audited labels, versions side by side."""
+"""What a profile observes of everything but inference events: sampled inputs, audited labels, versions
+side by side, and what clients did not send."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.columns import Categories, Embedded, Floats, Ints, Outcomes, Served
+from models.columns import Categories, Embedded, Floats, Ints, Losses, Outcomes, Served
 from models.fixed_point import CLIP, WEIGHT, fixed, some, squares, total, weights
 from models.induced_evidence import add_induced
 from models.profile_audits import add_cells
@@ -143,3 +144,14 @@ def add_served(into: Tables, rows: Served) -> None:
             digest = Categories(rows.digest.codes[found], rows.digest.values)
             add_present(into, f"digest.{short_name(version)}", digest, some(weight, found))
     into.join_groups()
+
+
+def add_losses(into: Tables, rows: Losses) -> None:
+    """Events that clients did not send: left out by sampling, or dropped. They are no inferences and count as none."""
+    into.count("sampled_out", int(rows.sampled_out.sum()))
+    weight = [1.0] * len(rows) if rows.weight is None else rows.weight.tolist()
+    for reason, lost in rows.dropped.items():
+        listed = lost.tolist()
+        into.count("dropped", sum(listed))
+        into.count("dropped_weight", sum(round(n * w * WEIGHT) for n, w in zip(listed, weight, strict=True)))
+        into.category("dropped", short_name(reason), sum(listed))

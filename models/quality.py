@@ -39,6 +39,10 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     def from_descriptor(cls, mapping: Mapping[str, Any]) -> "Calibration":
         """Read `training_data.bestbefore.calibration`; ValueError names the key that cannot be used."""
         residuals = mapping.get("residuals") or {}
+        if not isinstance(residuals, Mapping):
+            raise ValueError(
+                "training_data.bestbefore.calibration.residuals: give keys and values, such as low and high"
+            )
         flat = {key: mapping[key] for key in ("temperature", "atc_threshold", "accuracy", "n") if key in mapping}
         flat |= {f"residual_{side}": residuals[side] for side in ("low", "high") if side in residuals}
         flat |= {key: residuals[key] for key in ("families", "level") if key in residuals}

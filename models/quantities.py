@@ -1,6 +1,7 @@
 """Numbers with units as people write them: `50 ms`, `100/minute`, `8 GB`, `36.6 degC`. Source of units: pint."""
 
 import functools
+import math
 import re
 from typing import Any
 
@@ -71,7 +72,7 @@ def number_of(value: Any) -> tuple[float, str] | None:
     if isinstance(value, bool) or value is None:
         return None
     if isinstance(value, int | float):
-        return float(value), ""
+        return _finite(value, "")
     if isinstance(value, dict):
         inner = number_of(value.get("value"))
         return None if inner is None else (inner[0], str(value.get("unit") or inner[1]))
@@ -81,4 +82,13 @@ def number_of(value: Any) -> tuple[float, str] | None:
     number, percent, unit = float(found.group(1).replace("_", "")), found.group(2), found.group(3).strip()
     if unit and not _UNIT_START.match(unit):
         return None  # a date, a version, a range
-    return (round(number / 100, 12), unit) if percent else (number, unit)
+    return _finite(round(number / 100, 12) if percent else number, unit)
+
+
+def _finite(value: float, unit: str) -> tuple[float, str] | None:
+    """What is infinite compares with nothing: `1e400` would be within every tolerance, which is a share of it."""
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number beyond every float
+        return None
+    return (number, unit) if math.isfinite(number) else None

@@ -15,6 +15,7 @@ from models.change import Change, ChangeState
 from models.checks.observed import Memory
 from models.drift import DriftEstimator, DriftState
 from models.evidence import Evidence
+from models.forecast import MEMORY
 from models.forecast_history import History, again
 from models.lifecycle import Life
 from models.newma import Newma, NewmaState
@@ -97,10 +98,20 @@ class State:
 
     @classmethod
     def decode(cls, body: bytes) -> "State":
-        """The inverse of `encode`. Raises ValueError for a state of a newer version."""
-        saved = msgspec.msgpack.decode(body, type=Saved)
+        """The inverse of `encode`. Raises ValueError for a state of a newer version, and for bytes that are none."""
+        try:
+            saved = msgspec.msgpack.decode(body, type=Saved)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise ValueError(f"estimator state cannot be read: {str(error)[:300]!a}") from None
         if saved.version > FORMAT:
             raise ValueError(f"estimator state has format {saved.version}, this version reads up to {FORMAT}: upgrade")
+        try:
+            return cls._of(saved)
+        except (ValueError, TypeError, ArithmeticError, LookupError) as error:  # numbers that no estimator has written
+            raise ValueError(f"estimator state cannot be used: {str(error)[:300]!a}") from None
+
+    @classmethod
+    def _of(cls, saved: Saved) -> "State":
         return cls(
             assembly=saved.assembly,
             ring=saved.ring,
@@ -131,6 +142,10 @@ class State:
     def concerns(self, start: int) -> bool:
         """Whether the window that starts there belongs to the present life of the version."""
         return self.life.born_us is None or start + self.assembly.length > self.life.born_us
+
+    def forgets(self, start: int) -> bool:
+        """Whether what comes of the window that starts there enters no estimate any more."""
+        return not self.concerns(start) or (len(self.ring) >= MEMORY and start < self.ring[0].start)
 
 
 def fresh(reference: Reference, sources: Iterable[str] = (), history: History | None = None) -> State:

@@ -3,7 +3,7 @@
 import hashlib
 import zlib
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import msgspec
 import numpy as np
@@ -22,6 +22,19 @@ FORMAT = 1
 # What is kept per feature, beside `feature.`; what is kept per group (origin, version), at most MAX_GROUPS of them.
 ABOUT_FEATURES = ("violations.", "special.", "wide.", "fine.")
 GROUPED = ("skew.", "cosine.", "digest.", "induced.", "kernel.segment.")
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
+
+
+class _Body(msgspec.Struct):
+    """What `encode` gives; older workers keep no samples."""
+
+    counts: dict[str, _Count]
+    histograms: dict[str, bytes]
+    sums: dict[str, bytes]
+    categories: dict[str, dict[str, _Count]]
+    samples: dict[str, list[tuple[int, str]]] | None = None
 
 
 class Tables:
@@ -176,16 +189,18 @@ class Tables:
     @classmethod
     def decode(cls, body: Mapping[str, Any]) -> Self:
         """The inverse of `encode`. Raises ValueError for a format this version does not know."""
-        if body.get("format") != FORMAT:
-            raise ValueError(f"profile format {body.get('format')!r} is not {FORMAT}; upgrade the worker that reads it")
+        form = body.get("format") if isinstance(body, Mapping) else None
+        if form != FORMAT:
+            raise ValueError(f"profile format {ascii(form)[:40]} is not {FORMAT}; upgrade the worker that reads it")
+        try:
+            read = msgspec.convert(body, _Body)
+        except msgspec.ValidationError as error:
+            raise ValueError(f"this is no profile: {error}") from None
         made = cls()
-        made.counts = {str(k): int(v) for k, v in body["counts"].items()}
-        made.histograms = {k: np.frombuffer(v, "<i8").astype(np.int64) for k, v in body["histograms"].items()}
-        made.sums = {k: np.frombuffer(v, "<i8").astype(np.int64) for k, v in body["sums"].items()}
-        made.categories = {k: {str(c): int(w) for c, w in v.items()} for k, v in body["categories"].items()}
-        # Older workers keep no samples.
-        samples: Mapping[str, Any] = body.get("samples") or {}
-        made.samples = {str(k): [(int(h), str(i)) for h, i in v] for k, v in samples.items()}
+        made.counts, made.categories = read.counts, read.categories
+        made.histograms = {name: _integers(name, content) for name, content in read.histograms.items()}
+        made.sums = {name: _integers(name, content) for name, content in read.sums.items()}
+        made.samples = read.samples or {}
         return made
 
     def pack(self) -> bytes:
@@ -215,8 +230,18 @@ class Tables:
 
     @classmethod
     def unpack(cls, body: bytes) -> Self:
-        """The inverse of `pack`."""
-        return cls.decode(msgspec.msgpack.decode(body))
+        """The inverse of `pack`. Raises ValueError for bytes that are no profile, or one of another format."""
+        try:
+            decoded = msgspec.msgpack.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
+            raise ValueError(f"this is no profile: {str(error)[:200]!a}") from None
+        return cls.decode(decoded)
+
+
+def _integers(name: str, content: bytes) -> Ints:
+    if len(content) % 8:
+        raise ValueError(f"this is no profile: {name[:100]!a} has {len(content)} bytes, which are no whole numbers")
+    return np.frombuffer(content, "<i8").astype(np.int64)
 
 
 def short_name(name: str) -> str:

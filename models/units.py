@@ -10,7 +10,8 @@ _UNITS = {
     "m": 60 * SECOND_US, "min": 60 * SECOND_US, "minute": 60 * SECOND_US,
     "h": 3_600 * SECOND_US, "hour": 3_600 * SECOND_US, "d": DAY_US, "day": DAY_US, "week": 7 * DAY_US,
 }  # fmt: skip
-_DURATION = re.compile(r"\s*([0-9]*\.?[0-9]+)\s*([a-zA-Z]+)\s*")
+# Each digit can be read in one way only: else a long text of digits would be tried in as many ways as it has digits.
+_DURATION = re.compile(r"\s*((?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+))\s*([a-zA-Z]+)\s*")
 
 
 def duration_us(text: object) -> int:
@@ -22,11 +23,19 @@ def duration_us(text: object) -> int:
     unit = found.group(2).lower() if found else ""
     scale = _UNITS.get(unit) or _UNITS.get(unit.removesuffix("s"))
     if found is None or scale is None:
-        raise ValueError(f"{text!r} is not a duration; write a number and a unit, as in '90 s', '5 minutes', '3 days'")
+        raise ValueError(
+            f"{_shown(text)} is not a duration; write a number and a unit, as in '90 s', '5 minutes', '3 days'"
+        )
     us = float(found.group(1)) * scale
     if us > LONGEST_US:
         raise ValueError(f"{str(text)[:40]!r} is longer than 100 years; write a shorter duration")
     return round(us)
+
+
+def _shown(value: object) -> str:
+    """What stands there, cut where it is longer than anybody reads."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"
 
 
 def duration_text(us: float) -> str:

@@ -9,6 +9,9 @@ Windows are keyed (subject, event window, arrival window). A row that comes in t
 under the window that was open when it came; a label always does, with its inference's window as event window.
 """
 
+import zlib
+from bisect import insort
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -16,15 +19,17 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from models.columns import Embedded, Inferences, Ints, Outcomes, Served, Subject
+from models.columns import Embedded, Inferences, Ints, Losses, Outcomes, Served, Subject
 from models.profile import Profile
 from models.reference import Reference
 
-Rows = Inferences | Embedded | Outcomes | Served
+Rows = Inferences | Embedded | Outcomes | Served | Losses
 Group = tuple[Subject, Rows, Ints | slice]
 Hold = tuple[int, tuple[int, int]]  # an offset that is still needed, and the clock in force before it
 NEVER = -(1 << 62)  # before every time
 RETIRE_AFTER = 3  # empty windows for which a subject goes on reporting
+MOST_SEGMENTS = 100  # of a model version in one window
+BEYOND = "beyond_segments"  # counter of the whole's profile: events whose segment is not watched on its own
 MAX_CUTS = 64  # cuts after the frontier; they travel in the commit's metadata, for which Kafka allows 4096 bytes
 
 
@@ -90,7 +95,9 @@ class WindowBook:
     """The open windows of one partition.
 
     `reference_of` gives the reference of a subject's model version: window, lateness and grids.
-    `skew_us` and `age_us` bound credible times around the broker's stamp; others are capped and counted.
+    `skew_us` and `age_us` bound credible times around the broker's stamp; others are capped and counted. Of a version
+    and window `most_segments` segments are kept, those of the lowest ranks: the same ones in whatever order they come.
+    What rows add to the counts named in `told` is added up in `tally`, by model, for whoever takes it out.
     """
 
     def __init__(
@@ -100,15 +107,21 @@ class WindowBook:
         *,
         skew_us: int = 300_000_000,
         age_us: int = 400 * 86_400_000_000,
+        most_segments: int = MOST_SEGMENTS,
+        told: tuple[str, ...] = (),
     ) -> None:
         self._reference_of = reference_of
-        self._skew, self._age = skew_us, age_us
+        self._skew, self._age, self._most = skew_us, age_us, most_segments
+        self._segments: dict[Key, list[tuple[int, Key]]] = {}  # of the whole's window: those kept, by rank
+        self._beyond: Counter[Key] = Counter()
         self._windows: dict[Key, Open] = {}
         self._seen: dict[Subject, int] = {}  # subject -> end of its newest window with rows
         self._told: dict[Subject, int] = {}  # subject -> watermark last published
         self.clock = Clock(clock.newest, clock.cut, [])
         self._ahead = sorted(clock.cuts, key=lambda c: c.offset)  # cuts made before a crash, to be made again
         self.newest_offset = -1
+        self._counted = told
+        self.tally: Counter[tuple[str, str]] = Counter()
 
     # -- rows in -----------------------------------------------------------------------------------------
 
@@ -122,6 +135,7 @@ class WindowBook:
                     rows.capped = bad
                     rows.time = batch.time[where]
                 self._place(subject, rows, before[where], cut[where])
+            self._count_beyond()
         self.newest_offset = batch.last
         self._repeat_cuts(batch.last)
 
@@ -174,14 +188,47 @@ class WindowBook:
             key = Key(subject, start, landed, length)
             window = self._windows.get(key)
             if window is None:
+                if subject.segment and not self._admit(key, part):
+                    continue
                 window = Open(int(rows.offset[first]), (int(before[first]), int(cut[first])))
                 self._windows[key] = window
             elif rows.offset[first] < window.offset:  # an earlier group of the same batch began later
                 window.offset, window.clock = int(rows.offset[first]), (int(before[first]), int(cut[first]))
+            counts = window.profile.counts
+            before_it = [counts.get(name, 0) for name in self._counted]
             window.profile.add(part, reference)
-            if landed != start and not isinstance(rows, Outcomes):
+            if landed != start and not isinstance(rows, Outcomes | Losses):
                 window.profile.count("late", len(part))
             self._seen[subject] = max(self._seen.get(subject, NEVER), key.closes)
+            if subject.version and not subject.segment:  # others have the same rows once more
+                for name, n in zip(self._counted, before_it, strict=True):
+                    if counts.get(name, 0) != n:
+                        self.tally[subject.model, name] += counts[name] - n
+
+    def _admit(self, key: Key, rows: Rows) -> bool:
+        """Whether this segment is one of those kept of its window; the one it takes the place of is forgotten.
+
+        One that is kept in the end was never left out before, so its profile has all of its rows.
+        """
+        whole = _whole(key)
+        kept = self._segments.setdefault(whole, [])
+        insort(kept, (zlib.crc32(key.subject.segment.encode("utf-8", "surrogatepass")), key))
+        if len(kept) <= self._most:
+            return True
+        out = kept.pop()[1]
+        if out == key:
+            self._beyond[whole] += len(rows) if isinstance(rows, Inferences) else 0
+            return False
+        self._beyond[whole] += self._windows.pop(out).profile.n
+        if out.subject not in self._told and all(key.subject != out.subject for key in self._windows):
+            self._seen.pop(out.subject, None)
+        return True
+
+    def _count_beyond(self) -> None:
+        for whole, rows in self._beyond.items():
+            if whole in self._windows:
+                self._windows[whole].profile.count(BEYOND, rows)
+        self._beyond.clear()
 
     # -- windows out -------------------------------------------------------------------------------------
 
@@ -205,6 +252,7 @@ class WindowBook:
         ]
         for key in keys:
             self._told[key.subject] = key.closes
+            self._segments.pop(_whole(key), None)
         return done + list(self._news(marks))
 
     def _news(self, marks: dict[Subject, int]) -> Iterator[Closed]:
@@ -279,6 +327,11 @@ class WindowBook:
 
     def __len__(self) -> int:
         return len(self._windows)
+
+
+def _whole(key: Key) -> Key:
+    """The window of the model version that a segment is a part of."""
+    return key._replace(subject=Subject(key.subject.model, key.subject.version))
 
 
 Run = tuple[np.ndarray | None, int, int]  # row numbers (None: all), start of event window, start of arrival window

@@ -1,13 +1,15 @@
 """The Faust application, with everything switched off that was measured to lose or leak records."""
 
-import ssl
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import faust
 
-from streams.delivery import Buffer, Frontiers, FrontierTransport
+from streams.connection import faust_credentials
+from streams.delivery import Buffer, Frontiers, FrontierTransport, unnoticed
+from streams.security import brokers
 from streams.settings import Settings
 
 HEADROOM = 1 << 20  # headers and framing beyond the largest record
@@ -17,19 +19,24 @@ class App(faust.App):
     """A Faust app that knows the frontier of every partition it holds."""
 
     frontiers: Frontiers
+    on_commit: Callable[[bool], None]  # called with whether the broker took a commit
+    on_lost: Callable[[str, int], None]  # called with a topic, and how many of its records were deleted unread
 
     def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> Buffer:  # noqa: N802 -- Faust's name
         """The buffer between the consumer and an agent."""
         return Buffer(maxsize=maxsize, flow_control=self.flow_control, clear_on_resume=clear_on_resume)
 
 
-def create_app(settings: Settings, *, ssl_context: ssl.SSLContext | None = None, **given: Any) -> App:
-    """An app without agents; nothing is connected yet. Topics are raw bytes, decoding is the agents' business."""
+def create_app(settings: Settings, **given: Any) -> App:
+    """An app without agents; nothing is connected yet. Topics are raw bytes, decoding is the agents' business.
+
+    Raises SettingsError, as `streams.connection.tls_context`.
+    """
     session = settings.seconds("session_timeout")
     app = App(
         settings.group,
-        broker=[f"kafka://{address.strip()}" for address in settings.broker.split(",")],
-        broker_credentials=ssl_context,
+        broker=[f"kafka://{address}" for address in brokers(settings)],
+        broker_credentials=faust_credentials(settings),
         key_serializer="raw",
         value_serializer="raw",
         topic_allow_declare=False,
@@ -55,6 +62,6 @@ def create_app(settings: Settings, *, ssl_context: ssl.SSLContext | None = None,
         datadir=str(Path(tempfile.gettempdir()) / f"bestbefore-{settings.group}"),
         **given,
     )
-    app.frontiers = {}
+    app.frontiers, app.on_commit, app.on_lost = {}, unnoticed, unnoticed
     app.transport = FrontierTransport(app.conf.broker_consumer, app)
     return app

@@ -4,10 +4,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from models.columns import Categories
 from streams.errors import Invalid
+from streams.frame_size import MAX_FRAME_BYTES
 
 
 def text_buffers(column: pa.Array) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -81,6 +83,8 @@ def matrix(column: pa.Array | None, name: str) -> NDArray[np.float32] | None:
     if not pa.types.is_fixed_size_list(column.type) or not pa.types.is_floating(column.type.value_type):
         raise Invalid(f"frame: column {name!r} must be a fixed-size list of floats, is {column.type}")
     width = column.type.list_size
+    if not width:
+        raise Invalid(f"frame: column {name!r} holds lists of no length; leave it out where there is nothing to say")
     inner = column.values.slice(column.offset * width, len(column) * width)
     found: NDArray[np.float32] = (
         inner.to_numpy(zero_copy_only=False).reshape(len(column), width).astype(np.float32, copy=False)
@@ -99,11 +103,19 @@ def categories(column: pa.Array, name: str) -> Categories:
     if same is not None:
         return Categories(np.zeros(len(column), np.int32), (same,))
     if pa.types.is_dictionary(column.type) and column.dictionary.null_count:
-        column = column.dictionary_decode()
+        column = dictionary_decoded(column, name)
     encoded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-    codes = encoded.indices
+    codes = encoded.indices.cast(pa.int32())  # as they come they may have no room for -1
     codes = codes.fill_null(-1) if codes.null_count else codes
     return Categories(codes.to_numpy().astype(np.int32, copy=False), tuple(encoded.dictionary.to_pylist()))
+
+
+def dictionary_decoded(column: pa.Array, name: str) -> pa.Array:
+    """A dictionary column as plain text. Raises Invalid where one long text in many rows would take a lot of memory."""
+    sizes = pc.binary_length(column.dictionary).take(column.indices)
+    if (pc.sum(sizes).as_py() or 0) > MAX_FRAME_BYTES:
+        raise Invalid(f"frame: column {name!r} repeats texts of over {MAX_FRAME_BYTES} bytes in all; send shorter ones")
+    return column.dictionary_decode()
 
 
 def present(column: pa.Array | None) -> NDArray[np.bool_] | None:

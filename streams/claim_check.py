@@ -19,6 +19,7 @@ from aiohttp import ClientError, ClientResponse, ClientTimeout
 from streams.errors import BadInput
 
 CHUNK = 1 << 20
+LONGEST, LONGEST_TOLD = 4096, 300  # characters of an address; signed ones have about a thousand
 WEB = ("http", "https")
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _ESCAPE = re.compile(r"%[0-9A-Fa-f]{2}")
@@ -61,6 +62,7 @@ def fetch(
     Raises BadInput, which says why: refused, missing, too large, or other bytes than promised.
     """
     address = _allowed(dataref, allowed)
+    dataref = _shown(dataref)
     if size is not None and size > max_bytes:
         raise BadInput(
             f"dataref {dataref!r} is declared as {size} bytes, {max_bytes} are allowed: send a smaller sample"
@@ -76,8 +78,15 @@ def fetch(
     return content
 
 
+def _shown(uri: str) -> str:
+    """The address as it may be told: a query may be a signature, what stands before `@` a password."""
+    plain = re.sub(r"//[^/?#]*@", "//…@", uri.partition("?")[0])
+    return (plain if len(plain) <= LONGEST_TOLD else plain[:LONGEST_TOLD] + "…") + ("?…" if "?" in uri else "")
+
+
 def _allowed(dataref: str, allowed: Sequence[str]) -> Address:
     address = _parse(dataref)
+    dataref = _shown(dataref)
     if address.query and address.scheme not in WEB:
         raise BadInput(f"dataref {dataref!r} has a query, which only http and https know: percent-encode the `?`")
     if not any(address.under(_parse(prefix)) for prefix in allowed):
@@ -88,24 +97,28 @@ def _allowed(dataref: str, allowed: Sequence[str]) -> Address:
 
 def _parse(uri: str) -> Address:
     """Takes a URI apart; refuses every spelling that two readers could understand differently."""
+    if len(uri) > LONGEST:
+        raise BadInput(f"address {_shown(uri)!r} is refused: it has {len(uri)} characters, {LONGEST} are allowed")
     if "::" in unquote(uri):
-        raise BadInput(f"address {uri!r} is refused: chained protocols (`::`) are not allowed")
+        raise BadInput(f"address {_shown(uri)!r} is refused: chained protocols (`::`) are not allowed")
     if "\\" in unquote(uri) or any(not c.isprintable() or c == " " for c in uri) or not unquote(uri).isprintable():
         raise BadInput(
-            f"address {uri!r} is refused: percent-encode spaces and leave out backslashes and control characters"
+            f"address {_shown(uri)!r} is refused: percent-encode spaces, leave out backslashes and control characters"
         )
     scheme, separator, _ = uri.partition("://")
     if not separator or not _SCHEME.fullmatch(scheme.lower()):
-        raise BadInput(f"address {uri!r} is refused: give a whole URI, such as s3://bucket/key or file:///folder/name")
+        raise BadInput(
+            f"address {_shown(uri)!r} is refused: give a whole URI, such as s3://bucket/key or file:///folder/name"
+        )
     try:
         parts = urlsplit(uri)
-    except ValueError as error:
-        raise BadInput(f"address {uri!r} is refused: {error}") from error
+    except ValueError:
+        raise BadInput(f"address {_shown(uri)!r} is refused: it is no URI") from None
     path = unquote(parts.path)
     if _ESCAPE.search(path) or parts.fragment:
-        raise BadInput(f"address {uri!r} is refused: encode the path once, `#` included")
+        raise BadInput(f"address {_shown(uri)!r} is refused: encode the path once, `#` included")
     if parts.scheme == "file" and parts.netloc:
-        raise BadInput(f"address {uri!r} is refused: a file needs three slashes, as in file:///folder/name")
+        raise BadInput(f"address {_shown(uri)!r} is refused: a file needs three slashes, as in file:///folder/name")
     normal = posixpath.normpath("/" + path.lstrip("/")) if path else "/"
     # Host names have no case, but bucket names of some stores do.
     host = parts.netloc.lower() if parts.scheme in WEB else parts.netloc
@@ -122,14 +135,21 @@ def _read(address: Address, dataref: str, max_bytes: int, timeout_s: float) -> b
         filesystem = fsspec.filesystem(address.scheme, **_options(address, timeout_s))
         with filesystem.open(address.uri(), "rb") as source:
             return _capped(source, dataref, max_bytes)
-    except FileNotFoundError as error:
-        raise BadInput(
-            f"dataref {dataref!r} is not there (or redirects): was it deleted before it was read?"
-        ) from error
+    except FileNotFoundError:
+        raise BadInput(f"dataref {dataref!r} is not there (or redirects): was it deleted before it was read?") from None
     except (OSError, ClientError) as error:
-        raise BadInput(f"dataref {dataref!r} cannot be read ({error}): check access rights and network") from error
+        told = _without(str(error), address)
+        raise BadInput(f"dataref {dataref!r} cannot be read ({told}): check access rights and network") from None
     except (ImportError, ValueError) as error:
-        raise BadInput(f"dataref {dataref!r} cannot be opened ({error}): install the fsspec driver it needs") from error
+        told = _without(str(error), address)
+        raise BadInput(f"dataref {dataref!r} cannot be opened ({told}): install the fsspec driver it needs") from None
+
+
+def _without(text: str, address: Address) -> str:
+    """What a library says, without the parts of the address that may be secret."""
+    for secret in (address.query, address.host.rpartition("@")[0]):
+        text = text.replace(secret, "…") if secret else text
+    return text[:300]
 
 
 def _capped(source: Any, dataref: str, max_bytes: int) -> bytes:

@@ -9,11 +9,12 @@ partition's clock, which the next owner needs to see the same log with the same 
 import asyncio
 import logging
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+from aiokafka import AIOKafkaConsumer
 from aiokafka.conn import CloseReason
 from aiokafka.errors import (
     CommitFailedError,
@@ -30,8 +31,11 @@ from faust.types import TP
 from mode.utils.queues import ThrowableQueue
 
 from models.window_book import Clock
+from streams.errors import ClockError
+from streams.fetching import Fetched, Holes, read_batch
 
 log = logging.getLogger(__name__)
+FETCH_WAIT_MS = 250  # for which the broker holds a fetch back while it has nothing
 ASK_AGAIN = 5.0  # seconds after which a gap that nothing came for is asked for again
 Frontier = tuple[int, Clock | None]
 Frontiers = dict[TP, Callable[[], Frontier | None]]  # partition -> its frontier, None while unknown
@@ -43,8 +47,18 @@ def encode_clock(clock: Clock | None) -> str:
 
 
 def decode_clock(metadata: str) -> Clock:
-    """The clock from commit metadata; a fresh one where there is none."""
-    return msgspec.json.decode(metadata, type=Clock) if metadata else Clock()
+    """The clock from commit metadata; a fresh one where there is none. Raises ClockError."""
+    try:
+        return msgspec.json.decode(metadata, type=Clock) if metadata else Clock()
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise ClockError(
+            f"the metadata committed with an offset, {metadata[:100]!a}, are not ours ({str(error)[:60]!a}); does "
+            "another program commit for this group? Set its offsets with Kafka's own tool, which leaves metadata empty"
+        ) from None
+
+
+def unnoticed(*_: Any) -> None:
+    """What becomes of commits, and of records the broker has deleted, where nobody asks."""
 
 
 class Cursor:
@@ -60,15 +74,14 @@ class Cursor:
         self._asked_at = 0.0
 
     async def admit(self, offset: int) -> bool:
-        """Whether this record is the next one. A gap is asked for; if its end comes again, there is nothing in it."""
+        """Whether this record is the next one. A gap is asked for, unless it is known that there is nothing in it."""
         if offset < self.wanted:
             return False
-        if self._asked is None or offset > self._asked:
-            if offset > self.wanted:
+        if offset > self.wanted and self._consumer.empty_until(self._tp, self.wanted) < offset:
+            if self._asked is None or offset > self._asked:
                 await self._ask(offset)
                 return False
-        elif offset > self.wanted:
-            log.info("%s[%s]: offsets %s to %s do not exist", *self._tp, self.wanted, offset - 1)
+            await self._consumer.missed(self._tp, self.wanted, offset)  # asked for, and its end came again
         self._asked = None
         self.wanted = offset + 1
         return True
@@ -81,9 +94,77 @@ class Cursor:
         self._asked, self._asked_at = offset, time.monotonic()
         await self._consumer.seek(self._tp, self.wanted)
 
+    def reach(self) -> bool:
+        """Pass over a hole behind the last record, of which no later one tells; whether there was one.
+
+        Not while a record that was admitted is still on its way: it would seem to be dealt with.
+        """
+        wanted, self.wanted = self.wanted, self._consumer.empty_until(self._tp, self.wanted)
+        return self.wanted > wanted
+
+    async def probe(self, quiet_s: float) -> None:
+        """Ask for what the broker is said to have and does not send, when nothing has come for `quiet_s` seconds.
+
+        It was lost on the way, or deleted before it was read.
+        """
+        now = time.monotonic()
+        if min(quiet_s, now - self._asked_at) < ASK_AGAIN or self._consumer.highwater(self._tp) <= self.wanted:
+            return
+        self._asked_at = now
+        try:
+            first = (await self._consumer.earliest_offsets(self._tp))[self._tp]
+        except (TimeoutError, KafkaError) as error:
+            log.info("%s[%s]: the broker does not say where it begins: %r", *self._tp, error)
+            return
+        if first > self.wanted:
+            await self._consumer.missed(self._tp, self.wanted, first)
+        else:
+            await self._consumer.seek(self._tp, self.wanted)
+
 
 class FrontierThread(AIOKafkaConsumerThread):
-    """The thread that owns the aiokafka consumer: commits with metadata and reads it back."""
+    """The thread that owns the aiokafka consumer: reads what was committed, commits with metadata and reads it back."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.holes = Holes()
+        self._fetched = Fetched(self.holes)
+
+    def _create_worker_consumer(self, transport: Any) -> AIOKafkaConsumer:
+        # Faust's own switch for this would come with its transactions.
+        consumer = super()._create_worker_consumer(transport)
+        consumer._isolation_level = "read_committed"
+        # Whatever else the broker is asked waits, on the same connection, behind a fetch that has nothing to bring:
+        # with Faust's 1.5 s a worker took that long for each partition it began with.
+        consumer._fetch_max_wait_ms = FETCH_WAIT_MS
+        return consumer
+
+    async def on_start(self) -> None:
+        """Watch what is fetched from the first record on."""
+        await super().on_start()
+        self._ensure_consumer()._fetcher._records = self._fetched
+
+    async def _fetch_records(self, consumer: AIOKafkaConsumer, *args: Any, **kwargs: Any) -> Any:
+        """What was fetched, and records that could not be decoded."""
+        records: dict[Any, list[Any]] = dict(await super()._fetch_records(consumer, *args, **kwargs))
+        while self._fetched.unreadable:
+            tp, offset = self._fetched.unreadable.popitem()
+            try:
+                found, behind = await read_batch(consumer, tp, offset)
+            except KafkaError as error:
+                self.log.info("reading around a header that is not UTF-8: %r", error)
+                continue  # the fetcher is still there, and will tell again
+            subscription = consumer._subscription.subscription
+            assignment = subscription.assignment if subscription is not None else None
+            state = assignment.state_value(tp) if assignment is not None and assignment.active else None
+            if state is None or not state.has_valid_position or state.position != offset:
+                continue  # taken away, or sent elsewhere, while the broker was asked
+            state.consumed_to(behind)
+            after = [record.offset + 1 for record in found]
+            for start, end in zip([offset, *after], [*(one - 1 for one in after), behind], strict=True):
+                self.holes.note(tp, start, end)
+            records.setdefault(tp, []).extend(found)
+        return records
 
     async def seek_to(self, tp: TP, offset: int) -> None:
         """Go on reading from an offset; a partition that was lost in the meantime is left alone."""
@@ -95,11 +176,14 @@ class FrontierThread(AIOKafkaConsumerThread):
             consumer.seek(tp, offset)
 
     def known_end(self, tp: TP) -> int:
-        """The end of a partition as the broker last told it; 0 while it is not known, or the partition not ours."""
+        """The end of what can be read of a partition, as last told; 0 while it is not known, or not our partition."""
         subscription = self._consumer._subscription.subscription if self._consumer is not None else None
         assignment = subscription.assignment if subscription is not None else None
         state = assignment.state_value(TopicPartition(tp.topic, tp.partition)) if assignment is not None else None
-        return 0 if state is None else state.highwater or 0
+        if state is None:
+            return 0
+        # Behind a transaction that is still open nothing is given to us.
+        return (state.highwater if state.lso is None or state.lso < 0 else state.lso) or 0
 
     async def commit_frontier(self, offsets: Mapping[TP, tuple[int, str]], generation: int) -> bool:
         """Commit, trying until the broker answers; False when it refused, or a rebalance was since `generation`."""
@@ -171,6 +255,8 @@ class FrontierConsumer(Consumer):
         super().__init__(*args, **kwargs)
         self.frontiers: Frontiers = getattr(self.app, "frontiers", {})
         self.written: dict[TP, Frontier] = {}
+        self.pending: dict[TP, float] = {}  # since when a commit of the partition is due, on the monotonic clock
+        self.lost: Counter[TP] = Counter()  # offsets that the broker had deleted before they were read
         self._writing = asyncio.Lock()  # an older frontier must not land after a newer one
         self._read_offset = Unfiltered()
 
@@ -187,6 +273,9 @@ class FrontierConsumer(Consumer):
                 where = frontier() if tp in assigned else None
                 if where is not None and where != self.written.get(tp):
                     moved[tp] = where
+                    self.pending.setdefault(tp, time.monotonic())
+                else:
+                    self.pending.pop(tp, None)
             return await self._write(moved, self.app.consumer_generation_id)
 
     async def write(self, frontiers: Mapping[TP, Frontier], generation: int) -> bool:
@@ -197,11 +286,16 @@ class FrontierConsumer(Consumer):
     async def _write(self, frontiers: Mapping[TP, Frontier], generation: int) -> bool:
         if not frontiers:
             return False
-        if not await self._frontier_thread.commit_frontier(
+        done = await self._frontier_thread.commit_frontier(
             {tp: (o, encode_clock(c)) for tp, (o, c) in frontiers.items()}, generation
-        ):
+        )
+        tell: Callable[[bool], None] = getattr(self.app, "on_commit", unnoticed)
+        tell(done)
+        if not done:
             return False
         self.written.update(frontiers)
+        for tp in frontiers:
+            self.pending.pop(tp, None)
         offsets = {tp: offset for tp, (offset, _) in frontiers.items()}
         self._committed_offset.update(offsets)
         self.app.monitor.on_tp_commit(offsets)
@@ -214,9 +308,44 @@ class FrontierConsumer(Consumer):
     async def _seek(self, partition: TP, offset: int) -> None:
         await self._frontier_thread.seek_to(partition, offset)
 
+    def reached(self, tp: TP) -> int | None:
+        """The offset committed by this worker; None while it has committed none."""
+        where = self.written.get(tp)
+        return None if where is None else where[0]
+
+    def knock(self, answer: Callable[[], None]) -> None:
+        """Have the consumer's thread call `answer`, if it turns."""
+        if not self._frontier_thread.should_stop:
+            self._frontier_thread.thread_loop.call_soon_threadsafe(answer)
+
     def highwater(self, tp: TP) -> int:
-        """The end of a partition as the broker last told it; 0 while it is not known, or the partition not ours."""
+        """The end of what can be read of a partition, as last told; 0 while it is not known, or not our partition."""
         return self._frontier_thread.known_end(tp)
+
+    def empty_until(self, tp: TP, offset: int) -> int:
+        """The first offset from `offset` on at which a record may lie, as far as the log is known."""
+        return self._frontier_thread.holes.until(tp, offset)
+
+    async def missed(self, tp: TP, start: int, end: int) -> None:
+        """Note that what lies from `start` up to, and without, `end` is not to be had, and what of it is lost."""
+        self._frontier_thread.holes.note(tp, start, end)
+        try:
+            first = (await self.earliest_offsets(tp))[tp]
+        except (TimeoutError, KafkaError) as error:
+            log.error("%s[%s]: offsets %s to %s do not come; why could not be asked: %r", *tp, start, end - 1, error)
+            return
+        if first <= start:
+            log.info("%s[%s]: offsets %s to %s do not exist", *tp, start, end - 1)
+            return
+        lost = min(first, end) - start
+        self.lost[tp] += lost
+        tell: Callable[[str, int], None] = getattr(self.app, "on_lost", unnoticed)
+        tell(tp.topic, lost)
+        log.error(
+            "%s[%s]: up to %s records are lost: offsets %s to %s were deleted from the topic before they were read. "
+            "Reading goes on at %s; give the topic a retention that is longer than the longest standstill",
+            *tp, lost, start, start + lost - 1, first,
+        )  # fmt: skip
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget what belongs to the next owner now."""
@@ -224,6 +353,7 @@ class FrontierConsumer(Consumer):
         self._buffered_partitions.difference_update(revoked)
         for tp in revoked:
             self.written.pop(tp, None)
+            self.pending.pop(tp, None)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's detector compares clocks of two kinds and cries wolf; streams/watchdog.py stands in for it."""

@@ -32,6 +32,7 @@ __all__ = [  # noqa: RUF022 -- sorted as strings sort
 SUFFIXES = (".yaml", ".yml", ".json")
 MAX_MODEL_BYTES = 2 << 30
 MAX_BYTES = 8 << 20
+MAX_FILES = 1_000  # looked into in one folder: a set has eight, and each may be large
 MAX_ESTIMATOR_BYTES = 32 << 20  # it travels with the reference
 _PICKLES = (".pkl", ".pickle", ".joblib")
 _LAST_STEP = re.compile(r"""(?:\.?[^.\[\]]+|\["[^"]*"\]|\[\d+\]|\.)$""")
@@ -157,6 +158,11 @@ def _files(folder: Path) -> dict[str, _File]:
         paths = sorted(folder.iterdir())
     except OSError as error:
         raise DescriptorError(f"{folder} cannot be listed: {error.strerror}; give a readable folder") from None
+    paths = [path for path in paths if path.suffix.lower() in (*SUFFIXES, *_PICKLES)]
+    if len(paths) > MAX_FILES:
+        raise DescriptorError(
+            f"{folder} holds {len(paths)} YAML and JSON files; give the folder of the descriptors alone"
+        )
     for path in paths:
         file = _recognised(path)
         if file is None:

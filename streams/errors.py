@@ -14,6 +14,7 @@ BestbeforeError
 │   ├── StoreUnreachable try again later; nothing was written
 │   ├── StoreOutdated    run the migrations
 │   └── Fenced           another worker owns this partition now
+├── ClockError           what was committed with an offset cannot be read
 └── ServiceError         an embedded broker or store could not be started or stopped
 """
 
@@ -83,6 +84,10 @@ class StoreOutdated(StoreError):
 
 class Fenced(StoreError):
     """Another worker owns this partition now; this worker's write was refused."""
+
+
+class ClockError(BestbeforeError):
+    """The clock of a partition, committed with its offset, cannot be read; windows would close at other places."""
 
 
 class ServiceError(BestbeforeError):

@@ -5,6 +5,7 @@ The columns are those of a single event: `id`, `time`, `model`, `version`, `feat
 """
 
 import json
+import struct
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from models.tables import OTHER
 from streams.arrow_columns import (
     ArrowIds,
     categories,
+    dictionary_decoded,
     flags,
     floats,
     is_text,
@@ -28,9 +30,10 @@ from streams.arrow_columns import (
     times,
 )
 from streams.errors import Invalid, Undecodable
-from streams.records import LEAST_SHARE, RESERVED_FIELDS, bounded_segment_key
+from streams.frame_size import MAX_FRAME_BYTES, check_size
+from streams.records import LEAST_SHARE, MAX_CARRIED_BYTES, MAX_CLASSES, MAX_LABEL, RESERVED_FIELDS, bounded_segment_key
 
-MAX_ROWS, MAX_COLUMNS = 100_000, 1_000
+MAX_SUBJECTS = 1_000  # model versions and segments in one frame: each is profiled apart
 MAX_ID_BYTES = 200 * 4  # 200 characters of UTF-8
 _REQUIRED = ("id", "time", "model", "version")
 
@@ -42,20 +45,27 @@ class Decoded(NamedTuple):
     subjects: list[tuple[Subject, NDArray[np.int64] | slice]]
     table: pa.RecordBatch
     classes: tuple[str, ...]
-    rejected: pa.RecordBatch | None  # rows without a required field
+    rejected: pa.RecordBatch | None  # rows that are not counted
+    why: str = ""  # they are not
 
 
-def decode_frame(value: bytes, offset: int) -> Decoded:
-    """Decode and validate one frame.
+def decode_frame(value: bytes, offset: int, most_bytes: int = MAX_FRAME_BYTES) -> Decoded:
+    """Decode and validate one frame, which takes at most `most_bytes` uncompressed.
 
     Raises Undecodable when the bytes are no Arrow stream or a column is broken, Invalid when a required column
     is absent or has another type.
     """
     try:
-        return decode_batch(_read(value), offset)
+        decoded = decode_batch(_read(value, most_bytes), offset)
     except (pa.ArrowException, UnicodeDecodeError, OverflowError) as error:
         # Names and types are read as they are asked for; a damaged schema shows only now.
         raise Undecodable(f"not an Arrow IPC stream with a sound schema: {str(error)[:300]}") from None
+    if len(decoded.subjects) > MAX_SUBJECTS:
+        raise Invalid(
+            f"frame: {len(decoded.subjects)} model versions and segments, at most {MAX_SUBJECTS} are allowed; "
+            "a segment is a part of the traffic such as a site, not an id"
+        )
+    return decoded
 
 
 def decode_batch(batch: pa.RecordBatch, offset: int) -> Decoded:
@@ -68,6 +78,10 @@ def decode_batch(batch: pa.RecordBatch, offset: int) -> Decoded:
     _check_reserved(columns)
     numeric, missing, categorical = _features(columns)
     scores = matrix(columns.get("scores"), "scores")
+    if max(len(classes), 0 if scores is None else scores.shape[1]) > MAX_CLASSES:
+        raise Invalid(f"frame: more than {MAX_CLASSES} classes; send the scores of the likeliest")
+    if scores is not None and classes and len(classes) != scores.shape[1]:
+        raise Invalid(f"frame: {len(classes)} class names for {scores.shape[1]} scores")
     status = floats(columns.get("status"), "status")
     digest = columns.get("digest")
     rows = Inferences(
@@ -92,23 +106,31 @@ def decode_batch(batch: pa.RecordBatch, offset: int) -> Decoded:
         embedded=present(columns.get("embedding")),
     )
     _mark_without_output(rows)
-    return Decoded(rows, _subjects(columns, size), batch, classes, rejected)
+    why = f"{rejected.num_rows} of the frame's rows lack id, time, model or version" if rejected is not None else ""
+    return Decoded(rows, _subjects(columns, size), batch, classes, rejected, why)
 
 
-def _read(value: bytes) -> pa.RecordBatch:
+def without(decoded: Decoded, refused: NDArray[np.int64], why: str, offset: int) -> Decoded:
+    """The frame less some of its rows, which are rejected, too."""
+    keep = np.ones(decoded.table.num_rows, np.bool_)
+    keep[refused] = False
+    rest = decode_batch(decoded.table.filter(pa.array(keep)), offset)
+    apart = [b for b in (decoded.rejected, decoded.table.filter(pa.array(~keep))) if b is not None]
+    rejected = pa.Table.from_batches(apart).combine_chunks().to_batches()[0]
+    told = "; ".join(part for part in (decoded.why, f"{len(refused)} of the frame's rows: {why}") if part)
+    return rest._replace(rejected=rejected, why=told)
+
+
+def _read(value: bytes, most_bytes: int) -> pa.RecordBatch:
     try:
+        check_size(value, most_bytes)
         with pa.ipc.open_stream(pa.py_buffer(value)) as reader:
             batches = list(reader)
         if len(batches) != 1:
             raise Undecodable(f"a frame holds one record batch, this one has {len(batches)}")
         batches[0].validate(full=True)
-    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+    except (pa.ArrowException, OSError, ValueError, OverflowError, struct.error) as error:
         raise Undecodable(f"not an Arrow IPC stream with sound columns: {str(error)[:300]}") from None
-    if batches[0].num_rows > MAX_ROWS or batches[0].num_columns > MAX_COLUMNS:
-        raise Undecodable(
-            f"a frame may hold {MAX_ROWS} rows and {MAX_COLUMNS} columns, this one has "
-            f"{batches[0].num_rows} and {batches[0].num_columns}; send smaller frames"
-        )
     return batches[0]
 
 
@@ -130,7 +152,7 @@ def _split(batch: pa.RecordBatch) -> tuple[pa.RecordBatch, pa.RecordBatch | None
             raise Invalid("frame: column 'time' has no time zone; write timestamps in UTC")
         if pa.types.is_dictionary(column.type):
             # A null among the categories is no null of the column, and a category may be unused.
-            column = column.dictionary_decode()
+            column = dictionary_decoded(column, name)
             batch = batch.set_column(names.index(name), name, column)
         if name != "time" and _unfit(column):
             raise Invalid(
@@ -168,14 +190,36 @@ def _check_reserved(columns: dict[str, Any]) -> None:
         kind = columns[name].type if name in columns else pa.null()
         if not (is_text(kind) or numbers(kind) or pa.types.is_null(kind)):
             raise Invalid(f"frame: column {name!r} must be text (objects as JSON) or numbers, is {kind}")
+        if name in columns:
+            _check_length(columns[name], name, MAX_CARRIED_BYTES)
+    for name, most in (("label", MAX_LABEL * 4), ("digest", MAX_ID_BYTES)):  # UTF-8 takes up to four bytes a character
+        if name in columns:
+            _check_length(columns[name], name, most)
+
+
+def _check_length(column: pa.Array, name: str, most: int) -> None:
+    if is_text(column.type):
+        texts = column.dictionary if pa.types.is_dictionary(column.type) else column
+        longest = pc.max(pc.binary_length(texts)).as_py() or 0
+        if longest > most:
+            raise Invalid(f"frame: column {name!r} holds a text of {longest} bytes, at most {most} are allowed")
 
 
 def _classes(schema: pa.Schema) -> tuple[str, ...]:
     text = (schema.metadata or {}).get(b"classes")
+    if not text:
+        return ()
     try:
-        return tuple(str(name) for name in json.loads(text)) if text else ()
+        names = json.loads(text)
+        classes = tuple(map(str, names))
+        "".join(classes).encode()  # UnicodeEncodeError, a ValueError, for half of a surrogate pair
     except (ValueError, TypeError, RecursionError) as error:
-        raise Invalid(f"frame: schema metadata `classes` must be a JSON list of names: {error}") from None
+        raise Invalid(f"frame: schema metadata `classes` must be a JSON list of names: {str(error)[:200]}") from None
+    if not isinstance(names, list) or not all(isinstance(name, str | int) for name in names):
+        raise Invalid("frame: schema metadata `classes` must be a JSON list of names")
+    if len(set(classes)) != len(classes):
+        raise Invalid("frame: schema metadata `classes` names a class twice; each score is of one class")
+    return classes
 
 
 def status_classes(status: NDArray[np.float64]) -> Categories:
@@ -220,8 +264,6 @@ def _label(columns: dict[str, Any], classes: tuple[str, ...], scores: NDArray[np
     if scores is None:
         return None
     names = classes or tuple(str(i) for i in range(scores.shape[1]))
-    if len(names) != scores.shape[1]:
-        raise Invalid(f"frame: {len(names)} class names for {scores.shape[1]} scores")
     best = scores.argmax(axis=1).astype(np.int32)
     if not _all_finite(scores):
         best[~np.isfinite(scores).all(axis=1)] = -1
@@ -247,7 +289,7 @@ def _features(columns: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], 
 
 def _hashes(column: pa.Array) -> NDArray[np.uint64]:
     if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
+        column = dictionary_decoded(column, "id")
     return u64_many(*text_buffers(column))
 
 
@@ -293,15 +335,16 @@ def _subjects(columns: dict[str, Any], size: int) -> list[tuple[Subject, NDArray
         raise Invalid(f"frame: at most 8 segment keys, this one has {len(keys)}")
     parts = [categories(columns[name], name) for name in ("model", "version", *keys)]
     if all(len(part.values) == 1 and (part.codes == 0).all() for part in parts):
-        combinations, which = [tuple(0 for _ in parts)], None
+        combinations, where = [tuple(0 for _ in parts)], [np.arange(size)]
     else:
-        table, inverse = np.unique(np.stack([p.codes for p in parts], axis=1), axis=0, return_inverse=True)
-        combinations, which = [tuple(row) for row in table.tolist()], inverse.reshape(-1)
+        table, which = np.unique(np.stack([p.codes for p in parts], axis=1), axis=0, return_inverse=True)
+        combinations = [tuple(row) for row in table.tolist()]
+        which = which.reshape(-1)
+        where = np.split(np.argsort(which, kind="stable"), np.cumsum(np.bincount(which))[:-1])
     found: dict[Subject, list[NDArray[np.int64]]] = {}
-    for number, codes in enumerate(combinations):
+    for codes, rows in zip(combinations, where, strict=True):
         model, version, *segment = (p.values[c] if c >= 0 else None for p, c in zip(parts, codes, strict=True))
         named = {k.removeprefix("segment."): v for k, v in zip(keys, segment, strict=True) if v is not None}
-        rows = np.arange(size) if which is None else np.flatnonzero(which == number)
         for key in {"", bounded_segment_key(named)}:
             found.setdefault(Subject(str(model), str(version), key), []).append(rows)
     whole = slice(None)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import stat
 import time
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from models.inspecting import inspect
 from models.inspection import Inspection
 from models.reference import ModelFile, Reference
 from streams.claim_check import fetch
-from streams.errors import BadInput, ModelError
+from streams.errors import BadInput, ModelError, StoreError
+from streams.records import UNREADABLE
 from streams.runtime import Runtime
 from streams.settings import Settings
 
@@ -26,6 +28,10 @@ def model_bytes(file: ModelFile, prefixes: tuple[str, ...]) -> bytes:
     Raises BadInput, ModelError and OSError.
     """
     if "://" not in file.path:
+        status = Path(file.path).stat()
+        # Since it was registered it may have become another, a pipe or a device, which would never end.
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_MODEL_BYTES:
+            raise ModelError(f"{file.path} is no regular file of at most {MAX_MODEL_BYTES >> 30} GiB; put it back")
         return Path(file.path).read_bytes()
     return fetch(file.path, sha256=file.sha256 or None, size=None, allowed=prefixes, max_bytes=MAX_MODEL_BYTES)
 
@@ -52,8 +58,13 @@ def encode_inspection(inspection: Inspection) -> bytes:
 
 
 def decode_inspection(body: bytes) -> Inspection:
-    """The inverse of `encode_inspection`."""
-    return msgspec.json.decode(body, type=Inspection)
+    """The inverse of `encode_inspection`. Raises StoreError."""
+    try:
+        return msgspec.json.decode(body, type=Inspection)
+    except UNREADABLE as error:
+        raise StoreError(
+            f"an inspection in the event store cannot be read: {str(error)[:300]!a}; register the model version again"
+        ) from None
 
 
 async def inspect_forever(runtime: Runtime) -> None:

@@ -6,16 +6,18 @@ offsets, dead letters, idle partitions and rebalances is here, once.
 
 import asyncio
 import logging
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from faust.types import TP
 
 from streams.errors import BadRecord, BestbeforeError, Undecodable
 from streams.lane import Lane
-from streams.runtime import Runtime
+from streams.runtime import Runtime, trace_of
 
 log = logging.getLogger(__name__)
+LOG_APPEND_TIME = 1  # type of a record's timestamp: the broker's own
 
 
 class Intake:
@@ -29,6 +31,7 @@ class Intake:
         self.runtime = runtime
         self.lanes: dict[TP, Lane] = {}
         self._opening = asyncio.Lock()
+        self._taking = False  # a record that was admitted is on its way
 
     # -- what an agent says ------------------------------------------------------------------------------
 
@@ -47,19 +50,27 @@ class Intake:
 
     async def run(self, stream: Any) -> None:
         """The body of the Faust agent. It does not raise: Faust would skip the record and go on."""
-        async for event in stream.noack().events():
-            try:
-                await self.take(event.message)
-            except (asyncio.CancelledError, GeneratorExit):
-                raise
-            except Exception as error:  # noqa: BLE001 -- anything here is a defect of ours, not of the record
-                self.runtime.end(f"agent {self.name} failed at {place(event.message)}", error)
+        with reading(self.runtime, self.name):
+            async for event in stream.noack().events():
+                try:
+                    await self.take(event.message)
+                except (asyncio.CancelledError, GeneratorExit):
+                    raise
+                except Exception as error:  # noqa: BLE001 -- anything here is a defect of ours, not of the record
+                    self.runtime.end(f"agent {self.name} failed at {place(event.message)}", error)
 
     async def take(self, message: Any) -> None:
         """Deal with one record."""
-        lane = await self.lane_of(message)
-        if lane is None or not await lane.admit(message.offset):
-            return
+        self._taking = True
+        try:
+            lane = await self.lane_of(message)
+            if lane is not None and await lane.admit(message.offset, int(message.timestamp * 1e6)):
+                self._note_time(lane, message)
+                await self._deal(lane, message)
+        finally:
+            self._taking = False
+
+    async def _deal(self, lane: Lane, message: Any) -> None:
         limit = self.runtime.settings.max_record_bytes
         try:
             if len(message.value or b"") > limit:
@@ -70,12 +81,17 @@ class Intake:
             lane.passed(message.offset)
         except BestbeforeError:
             raise
-        except Exception as error:
-            log.exception("decoder of %s failed at %s", self.name, place(message))
+        except Exception as error:  # noqa: BLE001 -- a defect of ours: told, and the record is set apart
+            log.error("decoder of %s failed at %s\n%s", self.name, place(message), trace_of(error))
             lane.bury(message, error, self.name)
             lane.passed(message.offset)
         else:
             await self.digest(lane, message, record)
+
+    def _note_time(self, lane: Lane, message: Any) -> None:
+        if message.timestamp_type == LOG_APPEND_TIME:
+            live, lane.awaited = message.offset == lane.awaited, None
+            self.runtime.clock.stamped(int(message.timestamp * 1e6), live=live)
 
     async def lane_of(self, message: Any) -> Lane | None:
         """The lane of a record's partition; None for a record fetched before the last rebalance."""
@@ -103,7 +119,7 @@ class Intake:
             lane = Lane(self.runtime, tp, generation, start, clock)
             self.lanes[tp] = lane
             self.runtime.frontiers[tp] = lane.frontier
-            self.runtime.processed[tp] = start
+            self.runtime.progress.opened(tp, start, lane.book)
             log.info("%s[%s]: reading from offset %s", tp.topic, tp.partition, start)
             return lane
 
@@ -122,17 +138,36 @@ class Intake:
         for tp in tps & self.lanes.keys():
             del self.lanes[tp]
             self.runtime.frontiers.pop(tp, None)
-            self.runtime.processed.pop(tp, None)
+            self.runtime.progress.lost(tp)
+
+    async def look_ahead(self) -> None:
+        """See what lies behind the last record of each partition: holes, and what was lost or deleted."""
+        for lane in list(self.lanes.values()):
+            if self._taking:  # perhaps a record of this lane, which is neither in a queue nor in the book yet
+                return
+            lane.reach()
+            await lane.probe()
 
     async def tick(self) -> None:
         """Once a second or so: flush, settle, and close idle partitions."""
         idle_after = self.runtime.settings.seconds("idle_after")
         await self._open_assigned()
+        await self.look_ahead()
         await self.flush()
         for lane in list(self.lanes.values()):
             lane.expect(self.runtime.registry)
             await lane.settle()
-            await lane.rest(idle_after, time.time_ns() // 1000)
+            await lane.rest(idle_after, self.runtime.clock.now_us())
+
+
+@contextmanager
+def reading(runtime: Runtime, agent: str) -> Iterator[None]:
+    """While the block lasts the agent reads; a loop that ends although the worker goes on is a wedge."""
+    runtime.progress.reading(agent)
+    try:
+        yield
+    finally:
+        runtime.progress.absent(agent)
 
 
 def place(message: Any) -> str:

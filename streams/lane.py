@@ -22,6 +22,7 @@ from streams.asking import asked_with, request_of
 from streams.batches import Stamped
 from streams.delivery import Cursor, Frontier
 from streams.errors import TooNew
+from streams.metrics import TOLD
 from streams.registry import Registry
 from streams.runtime import Runtime
 from streams.store_rows import Prediction, PredictionColumns
@@ -78,9 +79,11 @@ def decode_profile_record(value: bytes) -> ProfileRecord:
             return record
         found = record.v
     except msgspec.DecodeError:
-        found = msgspec.msgpack.decode(value)[0]
-        if not isinstance(found, int) or found <= PROFILE_FORMAT:
+        whole = msgspec.msgpack.decode(value)
+        first = whole[0] if isinstance(whole, list) and whole else None
+        if not isinstance(first, int) or first <= PROFILE_FORMAT:
             raise
+        found = first
     raise TooNew(
         f"a record of the topic {PROFILES} has format {found}, this version reads up to {PROFILE_FORMAT}; it stays "
         "where it is: start the later version that wrote it here too"
@@ -115,12 +118,18 @@ class Lane:
         self.cursor = Cursor(runtime.app.consumer, tp, start)
         settings = runtime.settings
         self.book = WindowBook(
-            runtime.registry.get, clock, skew_us=settings.us("clock_skew"), age_us=settings.us("oldest_event")
+            runtime.registry.get,
+            clock,
+            skew_us=settings.us("clock_skew"),
+            age_us=settings.us("oldest_event"),
+            most_segments=settings.max_segments,
+            told=TOLD,
         )
         self.book.newest_offset = start - 1
         self.queue: list[Stamped] = []  # decoded, not yet in the book
         self._taken: list[int] = []  # first offsets of those that left the queue and are not in the book yet
         self._passed = start - 1  # newest record that added nothing
+        self._admitted = start - 1
         self.adding = asyncio.Lock()  # held while the book changes, and while a cut is written
         self.joining = (
             asyncio.Lock()
@@ -135,19 +144,34 @@ class Lane:
         self._frontier: Frontier = (start, clock)
         self._idle_told = False
         self._expected: set[Subject] = set()
+        self.awaited: int | None = None  # offset of the next record, when all before it were read
         self.opened = self.last_record = time.monotonic()
 
     # -- records -----------------------------------------------------------------------------------------
 
-    async def admit(self, offset: int) -> bool:
-        """Whether this record is the next one."""
+    async def admit(self, offset: int, received_us: int | None = None) -> bool:
+        """Whether this record, which the broker received at that time, is the next one."""
         if not await self.cursor.admit(offset):
             return False
-        self.runtime.processed[self.tp] = self.cursor.wanted
-        self.runtime.watchdog.progress()
+        self.runtime.progress.taken(self.tp, self.cursor.wanted, received_us)
+        self.runtime.metrics.record(self.tp.topic, missing=offset - self._admitted - 1)
+        self._admitted = offset
         self.last_record = time.monotonic()
         self._idle_told = False
         return True
+
+    def reach(self) -> None:
+        """Pass over a hole behind the last record, so that an end that is one is reached; see `Cursor.reach`."""
+        if self.cursor.reach():
+            self.runtime.progress.taken(self.tp, self.cursor.wanted)
+            self.passed(self.cursor.wanted - 1)
+
+    async def probe(self) -> None:
+        """Ask for what should have come; note where the next record is due, if nothing waits."""
+        at_end = self.runtime.app.consumer.highwater(self.tp) == self.cursor.wanted
+        self.awaited = self.cursor.wanted if at_end else None
+        if not at_end:
+            await self.cursor.probe(time.monotonic() - self.last_record)
 
     def expect(self, registry: Registry) -> None:
         """Report on every registered model version: a window waits for all partitions that may have rows of it."""
@@ -191,6 +215,8 @@ class Lane:
             self.book.add(batch)
             self._taken = [first for first in self._taken if first > batch.last]
             self.passed(self._passed)
+            tally, self.book.tally = self.book.tally, Counter()
+        self.runtime.metrics.rows(self.tp.topic, tally)
         if len(self._kept) > MAX_KEPT:
             await self.settle()
         elif self.book.due() and (self._soon is None or self._soon.done()):
@@ -204,16 +230,18 @@ class Lane:
             self.runtime.end("publishing profiles failed", error)
 
     def _keep(self, kept: list[Prediction], hold: Hold) -> None:
-        limit = self.runtime.settings.keep_per_window
+        limit, over = self.runtime.settings.keep_per_window, 0
         for row in kept:
             window = self.runtime.registry.get(row.model, row.version).window_us
             key = (row.model, row.version, row.time_us // window)
             if self._kept_count[key] >= limit and asked_with(row) is None:
+                over += 1
                 continue  # what labels are asked for is kept beyond the limit: the budget bounds it
             self._kept_count[key] += 1
             if not self._kept:
                 self._kept_hold = hold
             self._kept.append(row)
+        self.runtime.metrics.kept(len(kept) - over, over)
         if len(self._kept_count) > 10_000:
             self._kept_count.clear()
 
@@ -266,6 +294,8 @@ class Lane:
         for item in self.book.close():
             record = profile_record(source, item)
             await self.runtime.send(PROFILES, subject_key(*item.key.subject[:2]), msgspec.msgpack.encode(record))
+            if item.profile is not None:
+                self.runtime.metrics.closed(self.tp.topic, 1)
 
     def frontier(self) -> Frontier | None:
         """Offset and clock to commit."""
@@ -277,13 +307,14 @@ class Lane:
         if (
             not quiet
             or self.queue_hold
-            or self._idle_told
             or not self.runtime.holds(self.tp, self.generation)
             or self.runtime.app.consumer.highwater(self.tp) != self.cursor.wanted  # lower: not known yet
         ):
             return
         async with self.adding:
             cut = self.book.cut(now_us)
+            if cut is None and self._idle_told:
+                return  # until a window ends that was open when the partition fell silent
             if cut is not None:
                 offset, clock = self._frontier
                 clock = clock or Clock()

@@ -4,10 +4,10 @@ Only ever add fields, with a default; never retype one. Unknown fields are ignor
 """
 
 import base64
-import binascii
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Annotated, Any
 
 import msgspec
@@ -31,13 +31,17 @@ Short = Annotated[str, msgspec.Meta(max_length=200, pattern=r"^[^\x00]*$")]
 Word = Annotated[str, msgspec.Meta(max_length=200)]
 Segment = Annotated[dict[Word, Word], msgspec.Meta(max_length=8)]
 MAX_TEXT, MAX_SEGMENT_BYTES = 200, 400
+# What is kept for late labels travels into the store, row by row; a label that is longer is no class but a document.
+MAX_LABEL, MAX_CLASSES, MAX_FEATURES, MAX_EMBEDDING = 1_000, 10_000, 1_000, 100_000
+MAX_CARRIED_BYTES, MAX_CARRIED_DEPTH = 16 << 10, 32  # of the reserved fields of one event, as JSON
+Label = Annotated[str, msgspec.Meta(max_length=MAX_LABEL)]
 
 
 class Output(msgspec.Struct):
     """What the model answered: a label and/or scores (classification), or a value (regression)."""
 
-    label: str | None = None
-    scores: dict[str, float] | None = None
+    label: Label | None = None
+    scores: Annotated[dict[Label, float], msgspec.Meta(max_length=MAX_CLASSES)] | None = None
     value: float | None = None
 
 
@@ -71,12 +75,12 @@ class InferenceEvent(Reserved, kw_only=True):
     version: Name
     segment: Segment | None = None
     latency_ms: float | None = None
-    status: int = 200
-    features: dict[str, float | str | bool | None] = {}
+    status: Annotated[int, msgspec.Meta(ge=-(1 << 31), lt=1 << 31)] = 200
+    features: Annotated[dict[str, float | str | bool | None], msgspec.Meta(max_length=MAX_FEATURES)] = {}
     output: Output | None = None
     abstained: bool = False
-    embedding: list[float] | None = None
-    digest: str | None = None
+    embedding: Annotated[list[float], msgspec.Meta(max_length=MAX_EMBEDDING)] | None = None
+    digest: Short | None = None
     sampling: Share = 1.0
 
 
@@ -87,7 +91,7 @@ class LabelEvent(msgspec.Struct, kw_only=True):
     time: Time
     model: Short | None = None
     version: Short | None = None
-    label: str | None = None
+    label: Label | None = None
     value: float | None = None
     correct: bool | None = None
     source: Short = "ground-truth"
@@ -137,7 +141,9 @@ class LifecycleEvent(msgspec.Struct, kw_only=True):
 
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+CARRIED_BY_LABELS = ("metric", "severity", "tags", "channel", "part", "annotator")
 RESERVED_FIELDS = Reserved.__struct_fields__
+_carried, _NOTHING = attrgetter(*RESERVED_FIELDS), (None,) * len(RESERVED_FIELDS)
 _inference = msgspec.json.Decoder(InferenceEvent)
 _label = msgspec.json.Decoder(LabelEvent)
 _lifecycle = msgspec.json.Decoder(LifecycleEvent)
@@ -179,10 +185,10 @@ def bounded_segment_key(segment: Mapping[str, str] | None) -> str:
     try:
         size = len(key.encode())
     except UnicodeEncodeError:
-        raise Invalid(f"segment {key[:60]!a} holds half of a surrogate pair; send UTF-8 text") from None
+        raise Invalid(f"segment with {_names(segment)} holds half of a surrogate pair; send UTF-8 text") from None
     if size > MAX_SEGMENT_BYTES:
         raise Invalid(
-            f"segment {key[:60]}… takes {size} bytes as JSON, at most {MAX_SEGMENT_BYTES} are allowed: "
+            f"segment with {_names(segment)} takes {size} bytes as JSON, at most {MAX_SEGMENT_BYTES} are allowed: "
             "send few, short names and values"
         )
     for name, value in (segment or {}).items():
@@ -191,6 +197,11 @@ def bounded_segment_key(segment: Mapping[str, str] | None) -> str:
                 f"segment {name[:60]!r}: a name or value of more than {MAX_TEXT} characters; send shorter ones"
             )
     return key
+
+
+def _names(segment: Mapping[str, str] | None) -> str:
+    """The names in a segment, for messages: its values may be of persons."""
+    return ", ".join(ascii(name[:20]) for name in list(segment or {})[:8])
 
 
 def header(headers: Iterable[tuple[str, bytes | None]], name: str) -> str:
@@ -205,12 +216,44 @@ def decode_inference(value: bytes | None, headers: Iterable[tuple[str, bytes | N
     """A single inference event from JSON, or from a binary or structured CloudEvent around it."""
     event: InferenceEvent = _decode(_inference, value, headers, {"id": "id", "time": "time"})
     bounded_segment_key(event.segment)
+    if (carried := _carried(event)) != _NOTHING:
+        _bound_carried(dict(zip(RESERVED_FIELDS, carried, strict=True)))
     return event
+
+
+def _bound_carried(fields: dict[str, Any]) -> None:
+    """What is carried along without a meaning may be anything, so it is bounded. Raises Invalid."""
+    given = {name: value for name, value in fields.items() if value is not None}
+    deep = next((name for name, value in given.items() if _deeper(value, MAX_CARRIED_DEPTH)), None)
+    if deep is not None:
+        raise Invalid(f"field {deep!r} is nested deeper than {MAX_CARRIED_DEPTH} levels; flatten it")
+    sizes = {name: len(msgspec.json.encode(value)) for name, value in given.items()}
+    if sum(sizes.values()) > MAX_CARRIED_BYTES:
+        raise Invalid(
+            f"reserved fields take {sum(sizes.values())} bytes as JSON, at most {MAX_CARRIED_BYTES} are carried along: "
+            f"send less in {max(sizes, key=lambda name: sizes[name])!r}"
+        )
+
+
+def _deeper(value: Any, most: int) -> bool:
+    """Whether lists and objects lie within each other in more than `most` levels; a loop, so depth costs no stack."""
+    level = [value]
+    for _ in range(most):
+        level = [
+            inner
+            for one in level
+            if isinstance(one, dict | list)
+            for inner in (one.values() if isinstance(one, dict) else one)
+        ]
+        if not level:
+            return False
+    return any(isinstance(one, dict | list) for one in level)
 
 
 def decode_label(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> LabelEvent:
     """A label event from JSON, or from a binary or structured CloudEvent around it."""
     event: LabelEvent = _decode(_label, value, headers, {"time": "time"})
+    _bound_carried({name: getattr(event, name) for name in CARRIED_BY_LABELS})
     if event.label is None and event.value is None and event.correct is None:
         raise Invalid(f"label of inference {event.inference_id!r} says nothing: it needs `label`, `value` or `correct`")
     return event
@@ -261,7 +304,7 @@ def unwrap(value: bytes, headers: Iterable[tuple[str, bytes | None]]) -> tuple[b
                 if event.data_base64 is not None
                 else bytes(event.data)
             )
-        except (*UNREADABLE, binascii.Error) as error:
+        except (*UNREADABLE, ValueError) as error:  # of base64: other characters than its own, a wrong length
             raise Undecodable(f"not a structured CloudEvent 1.0: {error}") from None
         return data, {"id": event.id, "time": event.time or ""}
     if header(headers, "ce_specversion"):
@@ -274,8 +317,8 @@ def decode_input(headers: Iterable[tuple[str, bytes | None]]) -> InputSample:
     fields: dict[str, Any] = {}
     for key, raw in headers or ():
         name = key.lower()
-        if name not in InputSample.__struct_fields__ or raw is None:
-            continue
+        if name not in InputSample.__struct_fields__ or raw is None or name in fields:
+            continue  # of headers that come twice the first counts
         try:
             text = raw.decode("utf-8")
             fields[name] = json.loads(text) if name in ("shape", "segment") else text

@@ -7,17 +7,21 @@ from datetime import UTC, datetime
 import msgspec
 
 from models.reference import Reference, unregistered
+from streams.errors import Invalid, StoreError
+from streams.records import UNREADABLE
 
 MAX_UNKNOWN = 10_000
+MOST_UNKNOWN = 1000  # model versions nobody registered; each has profiles, and a state in the store
 
 
 class Registry:
     """Looks a reference up by model and version; a model nobody registered gets a stand-in, never an error."""
 
-    def __init__(self, *, window_us: int, lateness_us: int) -> None:
-        self._window, self._lateness = window_us, lateness_us
+    def __init__(self, *, window_us: int, lateness_us: int, most_unknown: int = MOST_UNKNOWN) -> None:
+        self._window, self._lateness, self._most_unknown = window_us, lateness_us, most_unknown
         self._known: dict[tuple[str, str], Reference] = {}
         self._unknown: dict[tuple[str, str], Reference] = {}
+        self._admitted: set[tuple[str, str]] = set()  # of those that nobody registered
         self._newest: dict[str, Reference] = {}  # by model
 
     def get(self, model: str, version: str) -> Reference:
@@ -35,11 +39,29 @@ class Registry:
                 self._unknown[key] = found
         return found
 
+    def admit(self, model: str, version: str) -> None:
+        """Watch a model version, registered or not.
+
+        Raises Invalid for one more that nobody registered than are allowed: a defect, or a stranger, that sends ever
+        new names must not fill memory and store.
+        """
+        key = (model, version)
+        if key in self._known or key in self._admitted:
+            return
+        if len(self._admitted) >= self._most_unknown:
+            raise Invalid(
+                f"nobody registered model {model[:60]!r} version {version[:60]!r}, and {self._most_unknown} others "
+                "that nobody registered are watched already (max_unregistered): register it and replay this, or find "
+                "out who sends ever new names, and start the worker again"
+            )
+        self._admitted.add(key)
+
     def put(self, reference: Reference) -> None:
         """Make a reference known."""
         key = (reference.model, reference.version)
         self._known[key] = reference
         self._unknown.pop(key, None)
+        self._admitted.discard(key)
         self._unknown.pop((reference.model, ""), None)
         versions = [known for known in self._known.values() if known.model == reference.model]
         self._newest[reference.model] = msgspec.structs.replace(max(versions, key=_age), version="")
@@ -76,7 +98,8 @@ def _age(reference: Reference) -> tuple[float, list[tuple[int, str]]]:
     except (ValueError, OverflowError):
         trained = float("-inf")  # no date that can be read: older than any that has one
     parts = re.findall(r"\d+|\D+", reference.version)
-    return trained, [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+    # By length and then as text, digits compare as numbers do, however many there are.
+    return trained, [(len(digits := p.lstrip("0")), digits) if p.isdecimal() else (-1, p) for p in parts]
 
 
 def encode_reference(reference: Reference) -> bytes:
@@ -85,5 +108,10 @@ def encode_reference(reference: Reference) -> bytes:
 
 
 def decode_reference(body: bytes) -> Reference:
-    """The inverse of `encode_reference`."""
-    return msgspec.json.decode(body, type=Reference)
+    """The inverse of `encode_reference`. Raises StoreError."""
+    try:
+        return msgspec.json.decode(body, type=Reference)
+    except UNREADABLE as error:
+        raise StoreError(
+            f"a registration in the event store cannot be read: {str(error)[:300]!a}; register the model version again"
+        ) from None

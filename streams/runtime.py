@@ -5,7 +5,7 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -15,10 +15,14 @@ from faust.exceptions import ProducerSendError
 from faust.types import TP
 
 from models.inspection import Inspection
+from streams.clock import BrokerClock
 from streams.delivery import Frontiers
-from streams.errors import BadRecord, StoreUnreachable, TooNew
+from streams.errors import BadRecord, BestbeforeError, StoreUnreachable, TooNew
 from streams.event_store import EventStore
+from streams.metrics import Metrics
+from streams.progress import Progress
 from streams.registry import Registry
+from streams.services import Services
 from streams.settings import Settings
 from streams.topics import DEAD_LETTERS
 from streams.watchdog import Watchdog
@@ -29,7 +33,8 @@ T = TypeVar("T")
 EXIT_REFUSED, EXIT_BROKEN = 2, 71
 CATCH_UP = 10.0  # seconds for which windows of a worker that starts wait for lifecycle events that lie at the broker
 MAX_TRACE = 4096
-Headers = list[tuple[str, bytes]]
+MAX_HEAD, MAX_NAME, MAX_HEADERS = 4096, 200, 20  # of a record that is too large to be kept: bytes of a part, headers
+Headers = list[tuple[str, bytes | None]]
 
 
 class Runtime:
@@ -40,25 +45,37 @@ class Runtime:
     is skipped.
     """
 
-    def __init__(self, settings: Settings, app: Any, store: EventStore) -> None:
+    def __init__(self, settings: Settings, app: Any, store: EventStore, clock: BrokerClock | None = None) -> None:
         self.settings, self.app, self.store = settings, app, store
-        self.registry = Registry(window_us=settings.us("default_window"), lateness_us=settings.us("default_lateness"))
+        self.clock = clock or BrokerClock()
+        self.registry = Registry(
+            window_us=settings.us("default_window"),
+            lateness_us=settings.us("default_lateness"),
+            most_unknown=settings.max_unregistered,
+        )
         self.inspections: dict[tuple[str, str], Inspection] = {}  # newest of each registered model version's file
         self.frontiers: Frontiers = app.frontiers
-        self.processed: dict[TP, int] = {}  # next offset wanted, for the watchdog
+        self.services = Services()
+        self.progress = Progress(self._end_of, self._due)
+        self.processed: dict[TP, int] = self.progress.wanted
+        self.metrics = Metrics(self.registry.describes, settings.topic_prefix)
+        app.on_commit = lambda done: self.metrics.commit(done=done)
+        app.on_lost = self.metrics.lost
+        self.assigned = False  # whether the group has given this worker its share, be it none
+        self.outbox = 0  # records in the outbox of the store, when last asked
+        self.metrics.watch(lambda: self.progress.snapshot, self.services, lambda: self.outbox)
         self.lifecycle_read: Callable[[], bool] = lambda: True  # whether what lay on that topic at the start is read
         self.catch_up = CATCH_UP
         self._waits_until: float | None = None
-        self.watchdog = Watchdog(settings.seconds("watchdog_after"), self.backlog)
+        self.watchdog = Watchdog(settings.seconds("watchdog_after"), self.progress.signs, self.services.waiting)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
 
-    def backlog(self) -> int:
-        """Records that wait at the broker, as far as is known."""
-        consumer = self.app.consumer
-        waiting = 0
-        for tp, wanted in list(self.processed.items()):
-            waiting += max(consumer.highwater(tp) - wanted, 0)
-        return waiting
+    def _due(self, tp: TP) -> float | None:
+        since: float | None = self.app.consumer.pending.get(tp)
+        return since
+
+    def _end_of(self, tp: TP) -> int:
+        return int(self.app.consumer.highwater(tp))
 
     def holds(self, tp: TP, generation: int) -> bool:
         """Whether the partition is assigned to this worker, and no rebalance was since `generation`."""
@@ -69,7 +86,11 @@ class Runtime:
         loop = asyncio.get_running_loop()
 
         async def ask() -> T:
-            return await loop.run_in_executor(self._thread, partial(call, *args, **kwargs))
+            began = time.monotonic()
+            with self.progress.calling(call.__name__):
+                answer = await loop.run_in_executor(self._thread, partial(call, *args, **kwargs))
+            self.metrics.stored(call.__name__, time.monotonic() - began)
+            return answer
 
         return await self._until(ask, (StoreUnreachable,), "store", "waiting for the event store: %s")
 
@@ -87,7 +108,13 @@ class Runtime:
         while not self.lifecycle_read() and time.monotonic() < self._waits_until:
             await asyncio.sleep(0.05)
 
-    async def send(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers | None = None) -> None:
+    async def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes | None]] | None = None,
+    ) -> None:
         """Send to a topic (by its short name) and wait for the broker's acknowledgement, trying until it comes.
 
         Raises what the producer raised for a record that is too large: trying again would not make it smaller.
@@ -95,7 +122,7 @@ class Runtime:
         producer = await self.app.maybe_start_producer()
 
         async def deliver() -> None:
-            await (await producer.send(self.settings.topic(topic), key, value, None, None, headers or []))
+            await (await producer.send(self.settings.topic(topic), key, value, None, None, list(headers or ())))
 
         told = f"waiting for the broker to take a record for {topic}: %r"
         await self._until(deliver, (TimeoutError, KafkaError, ProducerSendError), "broker", told)
@@ -103,34 +130,39 @@ class Runtime:
     async def _until(
         self, ask: Callable[[], Awaitable[T]], errors: tuple[type[Exception], ...], whom: str, told: str
     ) -> T:
-        """What `ask` returns; asked again, ever more slowly, after `errors`. The watchdog is told who is waited for."""
-        pause = 0.2
-        while True:
-            try:
-                answer = await ask()
-            except errors as error:
-                if isinstance(error.__cause__ or error, MessageSizeTooLargeError):
-                    raise
-                log.warning(told, error)
-                self.watchdog.waiting = whom
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, 5.0)
-            else:
-                self.watchdog.waiting = ""
-                return answer
+        """What `ask` returns; asked again, ever more slowly, after `errors`. Meanwhile the service is waited for."""
+        pause, began, service = 0.2, None, self.services[whom]
+        try:
+            while True:
+                try:
+                    return await ask()
+                except errors as error:
+                    if isinstance(error.__cause__ or error, MessageSizeTooLargeError):
+                        raise
+                    log.warning(told, error)
+                    began = service.wait() if began is None else began
+                    await asyncio.sleep(pause)
+                    pause = min(2 * pause, 5.0)
+        finally:
+            if began is not None:
+                service.done(began)
 
     async def bury(self, message: Any, error: Exception, agent: str) -> None:
         """Put a record that cannot be used into the dead letters: bytes, key and headers as they came, and why."""
-        value = message.value
         stage = error.stage if isinstance(error, BadRecord) else "unexpected"
-        headers: Headers = [*(message.headers or ()), *_reason(message, error, agent, stage)]
-        log.warning("dead letter from %s[%s]@%s: %s", message.topic, message.partition, message.offset, error)
+        self.metrics.dead_letter(message.topic, stage)
+        reason = _reason(message, error, agent, stage)
+        # A client sends no record that has neither key nor value, though the protocol has them.
+        value = b"" if message.key is None and message.value is None else message.value
+        log.warning("dead letter from %s[%s]@%s: %s", message.topic, message.partition, message.offset, told(error))
         try:
-            await self.send(DEAD_LETTERS, message.key, value, headers)
+            await self.send(DEAD_LETTERS, message.key, value, [*(message.headers or ()), *reason])
         except (MessageSizeTooLargeError, ProducerSendError):
-            size = str(len(value or b"")).encode()
-            head = (value or b"")[:4096]
-            await self.send(DEAD_LETTERS, message.key, head, [*headers, ("bestbefore.truncated.from", size)])
+            # The worker may read records that are larger than those it may send; any part may be what is large.
+            key = message.key and message.key[:MAX_HEAD]
+            size = str(len(message.value or b"")).encode()
+            headers = [*_shortened(message.headers or ()), *reason, ("bestbefore.truncated.from", size)]
+            await self.send(DEAD_LETTERS, key, (message.value or b"")[:MAX_HEAD], headers)
 
     def end(self, reason: str, error: BaseException | None = None) -> None:
         """End the worker: it cannot go on without losing something. What it read is read again by the next."""
@@ -148,9 +180,26 @@ class Runtime:
         os._exit(EXIT_REFUSED if refused else EXIT_BROKEN)
 
 
+def told(error: Exception) -> str:
+    """What an error says, where it is ours: those of libraries may quote the value they failed on."""
+    if isinstance(error, BestbeforeError):
+        return str(error)
+    return f"{type(error).__name__}: a defect; exception.stacktrace says where"
+
+
+def trace_of(error: Exception) -> str:
+    """Where an error was raised, without what it says unless it is ours; its last lines."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    return f"{where}{type(error).__name__}: {told(error)}"[-MAX_TRACE:]
+
+
+def _shortened(headers: Iterable[tuple[str, bytes | None]]) -> Headers:
+    """As many headers as are worth a look, each with as much of it."""
+    return [(name[:MAX_NAME], value and value[:MAX_HEAD]) for name, value in list(headers)[:MAX_HEADERS]]
+
+
 def _reason(message: Any, error: Exception, agent: str, stage: str) -> Headers:
     """The error headers of Kafka Connect, as text."""
-    trace = "".join(traceback.format_exception(error))[-MAX_TRACE:]
     fields = {
         "topic": message.topic,
         "partition": message.partition,
@@ -160,7 +209,7 @@ def _reason(message: Any, error: Exception, agent: str, stage: str) -> Headers:
         "stage": stage.upper(),
         "class.name": agent,
         "exception.class.name": type(error).__name__,
-        "exception.message": str(error)[:MAX_TRACE],
-        "exception.stacktrace": trace,
+        "exception.message": told(error)[:MAX_TRACE],
+        "exception.stacktrace": trace_of(error),
     }
-    return [(f"__connect.errors.{name}", str(value).encode()) for name, value in fields.items()]
+    return [(f"__connect.errors.{name}", str(value).encode("utf-8", "replace")) for name, value in fields.items()]

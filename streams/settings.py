@@ -2,19 +2,26 @@
 
 Order: environment (`BESTBEFORE_BROKER=…`), then the file named by `BESTBEFORE_CONFIG`, else `./bestbefore.toml`, else
 `./.bestbefore/bestbefore.toml` (which `bestbefore up` writes), then the defaults below. Unknown keys and malformed
-values end the start with the key, the value and where it was found.
+values end the start with the key, the value and where it was found. A secret may stand in a file of its own: the
+setting `<name>_file` names it.
 """
 
+import logging
 import os
+import stat
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from models.units import duration_us
+from streams import security
 from streams.errors import SettingsError
+from streams.secret_values import Secret, gives_away, is_secret, read_secret, shown
+
+log = logging.getLogger(__name__)
 
 PREFIX = "BESTBEFORE_"
 FILES = ("bestbefore.toml", ".bestbefore/bestbefore.toml")
@@ -27,6 +34,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Addresses of Kafka brokers, separated by commas."""
     store: str = "sqlite:///.bestbefore/bestbefore.db"
     """SQLAlchemy URL of the event store; Postgres (`postgresql+psycopg://…`) in production."""
+    store_password: str = ""
+    """Password of the event store, so that none need stand in the URL."""
+    broker_security: security.Protocol = "PLAINTEXT"
+    """How the broker is spoken to, in Kafka's words: `PLAINTEXT`, `SSL`, `SASL_PLAINTEXT` or `SASL_SSL`."""
+    broker_sasl_mechanism: security.Mechanism = ""
+    """How user and password are proven: `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`."""
+    broker_user: str = ""
+    """User at the broker."""
+    broker_password: str = ""
+    """Password of that user."""
+    broker_ca: str = ""
+    """File (PEM) of the authorities that the broker's certificate may be signed by; the system's by default."""
+    broker_certificate: str = ""
+    """File (PEM) of the client certificate, with its chain, where the broker wants one."""
+    broker_key: str = ""
+    """File (PEM) of its private key; not needed where the certificate's file has it."""
+    broker_key_password: str = ""
+    """Password of that key, if it is encrypted."""
+    broker_allow_unencrypted: bool = False
+    """Lets `SASL_PLAINTEXT` send the password beyond this machine, unencrypted."""
     group: str = "bestbefore"
     """Consumer group of the workers. Workers of one deployment share it."""
     topic_prefix: str = "bestbefore."
@@ -44,7 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     oldest_event: str = "400 days"
     """How far behind the broker's clock an event time may be; beyond it the time is capped and counted."""
     idle_after: str = "60 s"
-    """A partition without records for this long closes its finished windows by the wall clock."""
+    """A partition without records for this long closes its finished windows by the clock."""
     assess_grace: str = "60 s"
     """How long a window waits for a partition that has stopped reporting."""
     label_patience: str = "30 s"
@@ -57,6 +84,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Days that predictions and labels are kept."""
     max_record_bytes: int = 4 << 20
     """Larger records go to the dead letters."""
+    max_frame_bytes: int = 64 << 20
+    """Frames that take more once uncompressed go to the dead letters, before they take memory."""
+    max_segments: int = 100
+    """Most segments of a model version that are watched on their own; rows of further ones count in the whole only."""
+    max_unregistered: int = 1000
+    """Most model versions nobody registered that a worker watches; records of further ones go to the dead letters."""
     buffer_records: int = 1024
     """Records held per topic in the worker's memory before its partitions are paused."""
     dataref_prefixes: tuple[str, ...] = ()
@@ -77,6 +110,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How often offsets are committed."""
     session_timeout: str = "10 s"
     """After this long without a heartbeat the broker gives a worker's partitions to another."""
+    web_host: str = "127.0.0.1"
+    """Address on which a worker answers `/live`, `/ready`, `/metrics` and `/progress`. One that other machines see
+    needs `web_token`."""
+    web_port: int = 6066
+    """Port of these pages; 0: none. Where it is taken the worker says so and goes on without them."""
+    web_token: str = ""
+    """Secret that `/metrics` and `/progress` ask for as `Authorization: Bearer …`. `/live` and `/ready` stay open, and
+    give no details then."""
 
     def __post_init__(self) -> None:
         for name in DURATIONS:
@@ -89,10 +130,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         for name in AT_LEAST_ONE:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: must be 1 or more, is {getattr(self, name)}")
+        if self.max_segments < 0:
+            raise ValueError(f"max_segments: must be 0 or more, is {self.max_segments}")
         if not 0.0 <= self.keep_rate <= 1.0:
             raise ValueError(f"keep_rate: must lie in [0, 1], is {self.keep_rate}")
         if self.embed_batch < 1 or self.embed_batch & (self.embed_batch - 1):
             raise ValueError(f"embed_batch: must be a power of two, is {self.embed_batch}")
+        security.check(self)
+        if self.store_password:
+            msgspec.structs.force_setattr(self, "store", security.with_password(self.store, self.store_password))
+            msgspec.structs.force_setattr(self, "store_password", "")
+        for name in SECRETS:
+            msgspec.structs.force_setattr(self, name, Secret(getattr(self, name)))
 
     def us(self, name: str) -> int:
         """A duration setting in microseconds."""
@@ -112,7 +161,18 @@ DURATIONS = (
     "label_patience", "embed_delay", "inspect_every", "watchdog_after", "commit_every", "session_timeout",
 )  # fmt: skip
 MAY_BE_ZERO = ("default_lateness", "clock_skew", "assess_grace", "label_patience")
-AT_LEAST_ONE = ("partitions", "replication", "keep_days", "max_record_bytes", "buffer_records")
+AT_LEAST_ONE = (
+    "partitions",
+    "replication",
+    "keep_days",
+    "max_record_bytes",
+    "max_frame_bytes",
+    "max_unregistered",
+    "buffer_records",
+)
+
+SECRETS = tuple(name for name in Settings.__struct_fields__ if is_secret(name))
+FILE_NAMES = ("broker_ca", "broker_certificate", "broker_key")
 
 
 def load(environment: Mapping[str, str] | None = None, folder: Path | None = None, **given: Any) -> Settings:
@@ -125,17 +185,18 @@ def load(environment: Mapping[str, str] | None = None, folder: Path | None = Non
     found: dict[str, tuple[Any, str]] = {}
     path = _file(environment, folder or Path.cwd())
     if path is not None:
-        found |= {key: (value, str(path)) for key, value in _read(path).items()}
-    for name, text in environment.items():
-        key = name.removeprefix(PREFIX).lower()
-        if name.startswith(PREFIX) and key != "config":
-            found[key] = (_listed(text) if key.endswith("_prefixes") else text, f"environment ({name})")
+        found |= _of_file(path)
+    given_there = {n.removeprefix(PREFIX).lower(): t for n, t in environment.items() if n.startswith(PREFIX)}
+    given_there.pop("config", None)
+    for key, value in _secrets_read(given_there, "environment", Path()):
+        text = _listed(value) if key.endswith("_prefixes") else value
+        found[key] = (text, f"environment ({PREFIX}{key.upper()[:100]})")
     found |= {key: (value, "command line") for key, value in given.items() if value is not None}
     values = {}
     for key, (value, source) in found.items():
         if key not in known:
             raise SettingsError(
-                f"unknown setting {key!r} = {_shown(key, value)} in {source}; known: {', '.join(sorted(known))}"
+                f"unknown setting {key[:100]!r} = {shown(key, value)} in {source}; known: {', '.join(sorted(known))}"
             )
         values[key] = _convert(key, value, source)
     try:
@@ -153,6 +214,28 @@ def _file(environment: Mapping[str, str], folder: Path) -> Path | None:
     return next((folder / name for name in FILES if (folder / name).is_file()), None)
 
 
+def _of_file(path: Path) -> dict[str, tuple[Any, str]]:
+    """What the settings file says, with where it says so. Names of files in it are relative to its folder."""
+    told = _read(path)
+    named = {key: str(path.parent / str(value)) for key, value in told.items() if key in FILE_NAMES and value}
+    found = dict(_secrets_read({**told, **named}, str(path), path.parent))
+    if path.stat().st_mode & stat.S_IROTH and any(gives_away(key, value) for key, value in told.items()):
+        log.warning("%s holds a secret, and every user of this machine may read it; run: chmod 600 %s", path, path)
+    return {key: (value, str(path)) for key, value in found.items()}
+
+
+def _secrets_read(given: Mapping[str, Any], source: str, folder: Path) -> Iterator[tuple[str, Any]]:
+    """The same settings, with what `<name>_file` names in place of it; an empty `<name>_file` is none."""
+    for key, value in given.items():
+        plain = key.removesuffix("_file")
+        if plain == key or not is_secret(plain):
+            yield key, value
+        elif value and given.get(plain):
+            raise SettingsError(f"{plain} and {key} are both set in {source}; take one away")
+        elif value:
+            yield plain, read_secret(folder / str(value), f"{key} in {source}")
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text("utf-8"))
@@ -165,14 +248,9 @@ def _convert(key: str, value: Any, source: str) -> Any:
     try:
         return msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"setting {key} = {_shown(key, value)} in {source}: {error}") from None
+        raise SettingsError(f"setting {key} = {shown(key, value)} in {source}: {str(error)[:300]}") from None
 
 
 def _listed(text: str) -> tuple[str, ...]:
     # An empty prefix would be one that everything begins with.
     return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
-def _shown(key: str, value: Any) -> str:
-    """Secrets are never printed: the store's URL may hold a password, also behind a misspelt key."""
-    return "(hidden)" if key == "store" or "@" in str(value) else repr(value)

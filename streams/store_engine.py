@@ -13,6 +13,8 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from streams.errors import SettingsError, StoreError, StoreOutdated, StoreUnreachable
+from streams.security import is_loopback
+from streams.store_hints import hint
 from streams.store_silence import Impatient, resting, working
 
 BUSY_TIMEOUT_MS = 10_000
@@ -29,8 +31,8 @@ POSTGRES_ARGS: dict[str, str] = {
     "tcp_user_timeout": "20000",
     "options": POSTGRES_OPTIONS,
 }
-# SQLSTATEs after which the same may succeed: lost connection, shutdown, want of resources, conflict, lock, timeout.
-_PASSING = ("08", "57P", "53", "40", "55P03", "57014")
+# SQLSTATEs after which the same may succeed: connection, shutdown, want of resources, conflict, lock, timeout, disk.
+_PASSING = ("08", "57P", "53", "40", "55P03", "57014", "58")
 _UNDEFINED = {"42P01", "42703"}  # undefined_table, undefined_column
 
 
@@ -70,7 +72,7 @@ def open_engine(text: str, *, patient: bool = False) -> Engine:
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    args = {name: value for name, value in POSTGRES_ARGS.items() if name not in url.query}
+    args = {name: value for name, value in (POSTGRES_ARGS | _guarded(url)).items() if name not in url.query}
     engine = create_engine(
         url, hide_parameters=True, pool_size=2, max_overflow=2, pool_timeout=30, pool_pre_ping=True, connect_args=args
     )
@@ -83,6 +85,14 @@ def open_engine(text: str, *, patient: bool = False) -> Engine:
 
 def _connect_impatiently(_dialect: object, _record: object, args: list[Any], kwargs: dict[str, Any]) -> Impatient:
     return Impatient.connect(*args, **kwargs)
+
+
+def _guarded(url: URL) -> dict[str, str]:
+    """A server that has not proven who it is gets no password in the clear; a digest (SCRAM) is no use to it."""
+    proven = url.query.get("sslmode") == "verify-full" or url.query.get("sslrootcert") == "system"
+    host = url.host or url.query.get("host") or ""  # several hosts are a tuple; none, or a path, is a local socket
+    local = isinstance(host, str) and (host in ("", "localhost") or host.startswith("/") or is_loopback(host))
+    return {} if proven or local else {"require_auth": "!password"}
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
@@ -111,19 +121,21 @@ def answering(url: URL) -> Iterator[None]:
 
 def _translated(error: DBAPIError, url: URL) -> StoreError:
     # The first line says what; what follows quotes the statement.
-    cause = _without_password(str(error.orig), url).strip().partition("\n")[0]
+    said = without_secrets(str(error.orig), url)
+    cause = said.strip().partition("\n")[0]
     state = getattr(error.orig, "sqlstate", None)
     missing = state in _UNDEFINED or "no such table" in cause or "no such col" in cause
     if missing or "has no column" in cause:
         return StoreOutdated(f"{place(url)}: {cause}; run `bestbefore migrate`")
     passing = isinstance(error, OperationalError | InterfaceError) if state is None else state.startswith(_PASSING)
     if error.connection_invalidated or passing:
-        return StoreUnreachable(f"{place(url)}: {cause}; trying again is safe")
+        return StoreUnreachable(f"{place(url)}: {cause}; {hint(said) or 'trying again is safe'}")
     return StoreError(f"{place(url)}: refused: {cause}")
 
 
-def _without_password(text: str, url: URL) -> str:
-    for secret in (url.password, url.query.get("password")):
+def without_secrets(text: str, url: URL) -> str:
+    """The text without the passwords of the URL."""
+    for secret in (url.password, url.query.get("password"), url.query.get("sslpassword")):
         if isinstance(secret, str) and len(secret) > 0:
             text = text.replace(secret, "***")
     return text

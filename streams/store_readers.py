@@ -118,6 +118,11 @@ class StoreReader:
             rows = connection.execute(query).mappings()
             return [OutboxRow(**{**row, "value": bytes(row["value"])}) for row in rows]
 
+    def waiting(self) -> int:
+        """How many records wait in the outbox, those of all partitions."""
+        with self._reading() as connection:
+            return int(connection.execute(select(func.count()).select_from(schema.outbox)).scalar_one())
+
     def latest_status(self, model: str | None = None) -> list[StoredEvent]:
         """The newest status event of every subject, by model, version and segment."""
         t = schema.event

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import ColumnElement, Connection, case, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, case, func, or_, select, tuple_, update
 
 from streams import store_schema as schema
 from streams.errors import Fenced
@@ -94,6 +94,12 @@ class Transaction:
         query = select(t.version, t.format_version, t.body).where(t.model == model, t.segment == "", t.version != "")
         rows = self._connection.execute(query.order_by(t.updated_at_us.desc(), t.version).limit(limit))
         return {(model, row[0], ""): State(row[1], bytes(row[2])) for row in rows}
+
+    def segments(self, model: str, version: str, since_us: int) -> int:
+        """How many segments of a model version have a state that was saved since then."""
+        t = schema.estimator_state.c
+        query = select(func.count()).where(t.model == model, t.version == version, t.segment != "")
+        return int(self._connection.execute(query.where(t.updated_at_us >= since_us)).scalar_one())
 
     def save_states(self, states: Mapping[Subject, State]) -> None:
         """Saves states, replacing those of the same subjects."""

@@ -20,12 +20,13 @@ from tests.faults.traffic import HOUR_US, text
 BASE = 1_790_000_000_000_000 // HOUR_US * HOUR_US
 
 
-def fresh_settings(broker: str, store_url: str) -> Settings:
-    """Topics of one partition and tables of a test's own; nothing happens by the clock."""
+def fresh_settings(broker: str, store_url: str, partitions: int = 1) -> Settings:
+    """Topics and tables of a test's own; nothing happens by the clock."""
     name = uuid.uuid4().hex[:8]
     made = Settings(
-        broker=broker, store=store_url, group=f"delivery-{name}", topic_prefix=f"delivery-{name}.", partitions=1,
-        session_timeout="6 s", idle_after="1 hour", commit_every="1 hour", watchdog_after="1 hour",
+        broker=broker, store=store_url, group=f"delivery-{name}", topic_prefix=f"delivery-{name}.",
+        partitions=partitions, session_timeout="6 s", idle_after="1 hour", commit_every="1 hour",
+        watchdog_after="1 hour", web_port=0,
     )  # fmt: skip
     upgrade(store_url)
     create_topics(made)

@@ -51,3 +51,9 @@ def _execute(server: URL, statement: str) -> None:
     with engine.connect() as connection:
         connection.execute(text(statement))
     engine.dispose()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Options of tests/fuzz."""
+    parser.addoption("--fuzz-seconds", default=60, help="seconds for each group that coverage guides")
+    parser.addoption("--fuzz-times", default=1, help="so many times the damaged inputs, drawn anew (1: the same ones)")

@@ -3,15 +3,9 @@
 import base64
 import doctest
 import json
-import socket
-import socketserver
 import subprocess
 import sys
 import threading
-import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from bestbefore_client import (
-    CONTENT_TYPE,
     Recorder,
     frame,
     messages,
@@ -28,12 +21,10 @@ from bestbefore_client import (
     sampling,
 )
 from bestbefore_client.events import MAX_VALUE
-from kafka import KafkaAdminClient, KafkaConsumer
-from kafka.admin import NewTopic
+
+from tests.client_rig import BACKENDS, NOWHERE, closed_gate, consumed, fresh_prefix, is_heartbeat, rows
 
 README = Path(__file__).parents[1] / "client" / "README.md"
-NOWHERE = "127.0.0.1:1"
-TOPICS = ("inference", "inputs", "labels")
 
 
 # --- without a broker
@@ -116,7 +107,7 @@ def test_record_many_and_label_never_raise() -> None:
 
 @pytest.mark.parametrize("wrong", [{"input_rate": 2.0}, {"frame_rows": 0}, {"key": "{colour}"}])
 def test_a_wrong_setting_is_refused_at_once(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"input_rate|key"):
+    with pytest.raises(ValueError, match=r"input_rate|key|frame_rows"):
         Recorder(NOWHERE, model="m", version="1", **wrong)
 
 
@@ -126,41 +117,23 @@ def test_examples_in_the_documentation() -> None:
     assert doctest.testfile(str(README), module_relative=False).failed == 0
 
 
-# --- with a real broker
+# --- with a real broker, by either library
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
 def prefix(broker: str) -> str:
-    name = f"client-{uuid.uuid4().hex[:8]}."
-    create(broker, name, *TOPICS)
-    return name
+    return fresh_prefix(broker)
 
 
-def create(broker: str, prefix: str, *topics: str) -> None:
-    admin = KafkaAdminClient(bootstrap_servers=broker)
-    admin.create_topics([NewTopic(prefix + topic, num_partitions=2, replication_factor=1) for topic in topics])
-    admin.close()
-
-
-def consumed(broker: str, topic: str, count: int) -> list[Any]:
-    """Read `count` records, and those that lie behind them."""
-    consumer = KafkaConsumer(topic, bootstrap_servers=broker, auto_offset_reset="earliest", enable_auto_commit=False)
-    found: list[Any] = []
-    deadline = time.monotonic() + 60
-    while len(found) < count and time.monotonic() < deadline:
-        found += [r for records in consumer.poll(timeout_ms=500).values() for r in records]
-    found += [r for records in consumer.poll(timeout_ms=200).values() for r in records]
-    consumer.close()
-    return found
-
-
-def rows(records: list[Any]) -> dict[str, dict[str, Any]]:
-    assert all(("content-type", CONTENT_TYPE.encode()) in r.headers for r in records)
-    return {row["id"]: row for r in records for row in pa.ipc.open_stream(r.value).read_all().to_pylist()}
-
-
-def test_events_arrive_in_frames_by_shape(broker: str, prefix: str) -> None:
-    with Recorder(broker, model="digits", version="3", topic_prefix=prefix, digest="sha256:0", frame_rows=10) as client:
+def test_events_arrive_in_frames_by_shape(broker: str, prefix: str, backend: str) -> None:
+    with Recorder(
+        broker, model="digits", version="3", topic_prefix=prefix, backend=backend, digest="sha256:0", frame_rows=10
+    ) as client:
         for i in range(25):
             client.record(f"r-{i}", time_us=i, features={"x": i, "s": "a"}, scores={"no": 0.25, "yes": 0.75})
         client.record("new", features={"x": 1}, version="4", label=7, segment={"site": "A"}, status=500)
@@ -183,15 +156,15 @@ def test_events_arrive_in_frames_by_shape(broker: str, prefix: str) -> None:
     assert (found["rich"]["served"], found["rich"]["embedding"], found["rich"]["abstained"]) == ("shadow", [1, 2], True)
 
 
-def test_columns_inputs_and_labels_arrive(broker: str, prefix: str) -> None:
+def test_columns_inputs_and_labels_arrive(broker: str, prefix: str, backend: str) -> None:
     n = 2500
     ids = [f"r-{i}" for i in range(n)]
     images = np.arange(n * 4, dtype=np.float32).reshape(n, 2, 2)
     age = np.arange(n, dtype=np.float64)
     vectors = np.ones((n, 3), np.float32)
     client = Recorder(
-        broker, model="m", version="1", topic_prefix=prefix, input_rate=0.1, segment={"site": "A"}, key=None,
-        digest="sha256:0", provider="CPUExecutionProvider",
+        broker, model="m", version="1", topic_prefix=prefix, backend=backend, input_rate=0.1,
+        segment={"site": "A"}, key=None, digest="sha256:0", provider="CPUExecutionProvider",
     )  # fmt: skip
     client.record_many(
         ids,
@@ -239,8 +212,8 @@ def test_columns_inputs_and_labels_arrive(broker: str, prefix: str) -> None:
     assert (labels["r-2"]["correct"], labels["r-2"]["channel"], "label" in labels["r-2"]) == (False, "thumbs", False)
 
 
-def test_one_bad_event_does_not_take_its_frame_with_it(broker: str, prefix: str) -> None:
-    with Recorder(broker, model="m", version="1", topic_prefix=prefix) as client:
+def test_one_bad_event_does_not_take_its_frame_with_it(broker: str, prefix: str, backend: str) -> None:
+    with Recorder(broker, model="m", version="1", topic_prefix=prefix, backend=backend) as client:
         for i in range(20):
             client.record(f"r-{i}", features={"x": 10**400 if i == 13 else i})
         client.record("huge", features={"y": "x" * (MAX_VALUE + 1)})
@@ -250,9 +223,9 @@ def test_one_bad_event_does_not_take_its_frame_with_it(broker: str, prefix: str)
     assert sorted(found) == sorted(f"r-{i}" for i in range(20) if i != 13)
 
 
-def test_large_frames_are_halved(broker: str, prefix: str) -> None:
+def test_large_frames_are_halved(broker: str, prefix: str, backend: str) -> None:
     n = 400
-    with Recorder(broker, model="m", version="1", topic_prefix=prefix) as client:
+    with Recorder(broker, model="m", version="1", topic_prefix=prefix, backend=backend) as client:
         client.record_many([f"c-{i}" for i in range(n)], embedding=np.zeros((n, 1000)))
         for i in range(n):
             client.record(f"r-{i}", features={"text": "x" * 4000})
@@ -262,10 +235,9 @@ def test_large_frames_are_halved(broker: str, prefix: str) -> None:
     assert all(len(r.value) <= MAX_VALUE for r in records)
 
 
-def test_a_missing_topic_holds_up_only_itself(broker: str) -> None:
-    prefix = f"client-{uuid.uuid4().hex[:8]}."
-    create(broker, prefix, "inference")
-    client = Recorder(broker, model="m", version="1", topic_prefix=prefix, frame_seconds=0.1)
+def test_a_missing_topic_holds_up_only_itself(broker: str, backend: str) -> None:
+    prefix = fresh_prefix(broker, "inference")
+    client = Recorder(broker, model="m", version="1", topic_prefix=prefix, backend=backend, frame_seconds=0.1)
     client.label("r-0", label="x")
     for i in range(5):
         client.record(f"r-{i}")
@@ -274,39 +246,11 @@ def test_a_missing_topic_holds_up_only_itself(broker: str) -> None:
     assert client.dropped == {"closed": 1}
 
 
-class Forward(socketserver.BaseRequestHandler):
-    """Passes bytes on to the broker and back."""
-
-    broker: tuple[str, int]
-
-    def handle(self) -> None:
-        with socket.create_connection(self.broker) as upstream:
-            back = threading.Thread(target=self.pump, args=(upstream, self.request))
-            back.start()
-            self.pump(self.request, upstream)
-            back.join()
-
-    @staticmethod
-    def pump(source: socket.socket, sink: socket.socket) -> None:
-        while data := source.recv(65536):
-            sink.sendall(data)
-        sink.shutdown(socket.SHUT_WR)
-
-
-@contextmanager
-def closed_gate(broker: str) -> Iterator[socketserver.ThreadingTCPServer]:
-    """A door to the broker that refuses connections until it is activated and serves."""
-    host, port = broker.split(":")
-    handler = type("To", (Forward,), {"broker": (host, int(port))})
-    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler, bind_and_activate=False) as server:
-        server.daemon_threads = True
-        server.server_bind()
-        yield server
-
-
-def test_events_wait_for_a_broker_that_comes_later(broker: str, prefix: str) -> None:
+def test_events_wait_for_a_broker_that_comes_later(broker: str, prefix: str, backend: str) -> None:
     with closed_gate(broker) as gate:
-        client = Recorder(f"127.0.0.1:{gate.server_address[1]}", model="m", version="1", topic_prefix=prefix)
+        client = Recorder(
+            f"127.0.0.1:{gate.server_address[1]}", model="m", version="1", topic_prefix=prefix, backend=backend
+        )
         for i in range(5):
             client.record(f"r-{i}")
         assert not client.flush(1.0)
@@ -321,26 +265,30 @@ def test_events_wait_for_a_broker_that_comes_later(broker: str, prefix: str) -> 
         serving.join()
 
 
-def test_what_was_accepted_under_pressure_arrives_once(broker: str, prefix: str) -> None:
-    with Recorder(broker, model="m", version="1", topic_prefix=prefix, frame_rows=50, max_bytes=400_000) as client:
+def test_what_was_accepted_under_pressure_arrives_once(broker: str, prefix: str, backend: str) -> None:
+    with Recorder(
+        broker, model="m", version="1", topic_prefix=prefix, backend=backend, frame_rows=50, max_bytes=400_000
+    ) as client:
         for i in range(2000):
             client.record(f"r-{i}", features={"x": i})
         assert client.flush(60)
     accepted = 2000 - client.dropped.get("full", 0)
     assert client.delivered == accepted
-    records = consumed(broker, f"{prefix}inference", -(-accepted // 50))
+    records = [r for r in consumed(broker, f"{prefix}inference", -(-accepted // 50)) if not is_heartbeat(r)]
     assert sum(pa.ipc.open_stream(r.value).read_all().num_rows for r in records) == len(rows(records)) == accepted
 
 
-def test_a_script_that_forgets_to_close_still_sends(broker: str, prefix: str) -> None:
+def test_a_script_that_forgets_to_close_still_sends(broker: str, prefix: str, backend: str) -> None:
     script = """
 import sys
 from bestbefore_client import Recorder
-recorder = Recorder(sys.argv[1], model="m", version="1", topic_prefix=sys.argv[2], frame_seconds=60)
+recorder = Recorder(
+    sys.argv[1], model="m", version="1", topic_prefix=sys.argv[2], backend=sys.argv[3], frame_seconds=60
+)
 recorder.record("first")
 recorder.flush(60)
 recorder.record("last")
 """
     client = str(README.parent)
-    subprocess.run([sys.executable, "-c", script, broker, prefix], env={"PYTHONPATH": client}, check=True)
+    subprocess.run([sys.executable, "-c", script, broker, prefix, backend], env={"PYTHONPATH": client}, check=True)
     assert sorted(rows(consumed(broker, f"{prefix}inference", 2))) == ["first", "last"]

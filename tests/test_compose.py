@@ -15,6 +15,7 @@ from infra.cli import main
 from infra.local import postgres
 from infra.local.jars import KAFKA
 from streams import settings
+from streams.settings import Settings
 from streams.store_engine import parse_url
 
 ROOT = Path(__file__).parent.parent
@@ -23,6 +24,7 @@ SERVICES: dict[str, Any] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 OURS = [name for name, service in SERVICES.items() if str(service.get("image", "")).startswith("bestbefore:")]
+MOUNTED = "/run/secrets/postgres_password"
 SECRET = re.compile("password|secret|token|key$", re.I)
 
 
@@ -33,12 +35,14 @@ def interpolated(value: Any) -> str:
 
 
 @pytest.mark.parametrize("name", OURS)
-def test_settings_are_known_and_load(name: str) -> None:
-    """Every BESTBEFORE_* variable is a setting with a value it accepts, and nothing else is read from a file."""
+def test_settings_are_known_and_load(name: str, tmp_path: Path) -> None:
+    """Every BESTBEFORE_* variable is a setting with a value it accepts; the password comes from the mounted file."""
     environment = {key: interpolated(value) for key, value in SERVICES[name]["environment"].items()}
-    loaded = settings.load(environment, ROOT / "tests")
+    assert environment["BESTBEFORE_STORE_PASSWORD_FILE"] == MOUNTED
+    (tmp_path / "secret").write_text("given")
+    loaded = settings.load({**environment, "BESTBEFORE_STORE_PASSWORD_FILE": str(tmp_path / "secret")}, tmp_path)
     assert loaded.broker == "kafka:19092"
-    assert loaded.store.startswith("postgresql")
+    assert loaded.store == "postgresql+psycopg://bestbefore:given@postgres:5432/bestbefore"
 
 
 def test_the_store_url_names_the_database_that_is_made() -> None:
@@ -69,10 +73,13 @@ def test_ports_are_local_only(name: str) -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_secrets_have_no_default(name: str) -> None:
-    """A password comes from the environment or .env, and compose refuses to start without it."""
+    """The password comes from the environment or .env, without which compose refuses to start, and only as a file."""
+    assert COMPOSE["secrets"] == {"postgres_password": {"environment": "POSTGRES_PASSWORD"}}
     for key, value in SERVICES[name].get("environment", {}).items():
         if SECRET.search(key):
-            assert re.fullmatch(r"\$\{\w+:\?.+\}", str(value)), f"{name}: {key} must have no default"
+            assert key.endswith("_FILE"), f"{name}: {key} is seen by whoever may inspect the container"
+            assert value == MOUNTED
+            assert SERVICES[name]["secrets"] == ["postgres_password"]
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -120,6 +127,16 @@ def test_services_wait_for_what_they_need() -> None:
         for other, condition in SERVICES[name]["depends_on"].items():
             assert condition["condition"] != "service_healthy" or "healthcheck" in SERVICES[other]
     assert "container_name" not in SERVICES["worker"], "it could not be scaled"
+
+
+def test_a_worker_is_asked_whether_it_lives() -> None:
+    """On the port that the settings have by default, with what the image has: Python, and no curl."""
+    service = SERVICES["worker"]
+    assert not any(name.startswith("BESTBEFORE_WEB") for name in service["environment"])
+    kind, program, _, code = service["healthcheck"]["test"]
+    assert (kind, program) == ("CMD", "python")
+    assert f"http://{Settings().web_host}:{Settings().web_port}/live" in code
+    compile(code, "healthcheck", "exec")
 
 
 def test_the_image_holds_every_package() -> None:

@@ -189,10 +189,19 @@ def test_a_lane_from_before_a_rebalance_makes_no_cut(settings: Settings, tmp_pat
 
 
 class Asked:
-    """A consumer that only remembers where it was sent."""
+    """A consumer that only remembers where it was sent, and knows nothing of the log."""
 
     def __init__(self) -> None:
         self.places: list[int] = []
+        self.gone: list[tuple[int, int]] = []
+
+    def empty_until(self, tp: TP, offset: int) -> int:
+        """Not known."""
+        return offset
+
+    async def missed(self, tp: TP, start: int, end: int) -> None:
+        """Remember."""
+        self.gone.append((start, end))
 
     async def seek(self, tp: TP, offset: int) -> None:
         """Remember."""
@@ -222,6 +231,7 @@ def test_offsets_that_do_not_exist_are_passed_over() -> None:
     cursor = Cursor(consumer, TP("t", 0), 3)
     assert admitted(cursor, [7, 8, 7, 8, 20, 20, 21]) == [7, 8, 20, 21]
     assert consumer.places == [3, 9]
+    assert consumer.gone == [(3, 7), (9, 20)]
     assert cursor.wanted == 22
 
 

@@ -101,7 +101,7 @@ def test_every_setting_has_its_row() -> None:
     wanted = []
     for name, text in explained.items():
         default = getattr(defaults, name)
-        shown = "none" if default == () else f"`{default}`"
+        shown = "none" if default in ((), "") else f"`{default}`"
         wanted.append(f"| `{settings.PREFIX}{name.upper()}` | {shown} | {text} |")
     page = (DOCS / "reference" / "settings.md").read_text("utf-8")
     assert [line for line in page.splitlines() if line.startswith(f"| `{settings.PREFIX}")] == wanted
@@ -117,12 +117,13 @@ def test_every_topic_has_its_row() -> None:
 
 def test_every_event_field_is_named() -> None:
     """The fields of inference and label events stand in the page of topics."""
+    from streams.heartbeats import Heartbeat  # noqa: PLC0415
     from streams.records import InferenceEvent, InputSample, LabelEvent, LifecycleEvent, Output  # noqa: PLC0415
 
     page = (DOCS / "reference" / "topics.md").read_text("utf-8")
     fields = {
         name
-        for kind in (InferenceEvent, LabelEvent, LifecycleEvent, InputSample, Output)
+        for kind in (InferenceEvent, LabelEvent, LifecycleEvent, InputSample, Output, Heartbeat)
         for name in kind.__struct_fields__
     }
     assert sorted(name for name in fields if f"`{name}`" not in page) == []
@@ -174,6 +175,9 @@ def test_configuration_and_events_shown_are_valid(tmp_path: Path) -> None:
     for block in (b for page in PAGES for b in blocks(page)):
         if block.kind == "toml":
             (tmp_path / "bestbefore.toml").write_text(block.body)
+            for name in re.findall(r'_file = "(.+?)"', block.body):
+                (tmp_path / name).parent.mkdir(exist_ok=True)
+                (tmp_path / name).write_text("secret")
             settings.load({}, tmp_path)
         elif block.kind == "json" and '"output"' in block.body:
             assert msgspec.json.decode(block.body, type=InferenceEvent).id

@@ -17,7 +17,8 @@ from models.profile import Profile
 from models.reference import Reference
 from streams.batches import frame_batch, kept_of_frame
 from streams.errors import Invalid, Undecodable
-from streams.frames import MAX_COLUMNS, MAX_ROWS, Decoded, decode_frame, frame_bytes
+from streams.frame_size import MAX_COLUMNS, MAX_ROWS
+from streams.frames import Decoded, decode_frame, frame_bytes
 
 START = 1_795_168_800_123_000
 

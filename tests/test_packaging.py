@@ -105,7 +105,7 @@ def _imported(folder: Path) -> dict[str, str]:
     ("folder", "own", "extras"),
     [
         *((name, {*TOP, "bestbefore_client"}, ["local", "demo"] if name == "infra" else []) for name in TOP),
-        ("client/bestbefore_client", {"bestbefore_client"}, []),
+        ("client/bestbefore_client", {"bestbefore_client"}, ["confluent"]),
     ],
 )
 def test_what_is_imported_is_declared(folder: str, own: set[str], extras: list[str]) -> None:

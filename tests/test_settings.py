@@ -76,6 +76,9 @@ WRONG = [
     ("idle_after", "5 fortnights", "idle_after: '5 fortnights' is not a duration"),
     ("default_window", "0 s", "default_window: must be longer than zero"),
     ("session_timeout", "0 s", "session_timeout: must be longer than zero"),
+    ("web_port", "70000", "web_port: must lie in 0 to 65535"),
+    ("web_host", "0.0.0.0", "web_host: '0.0.0.0' is seen by other machines, so web_token must be set"),  # noqa: S104 -- text
+    ("web_host", "worker-1", "web_host: 'worker-1' is seen by other machines"),
 ]
 
 
@@ -144,3 +147,16 @@ def test_settings_cannot_be_changed_after_the_start() -> None:
     with pytest.raises(AttributeError):
         Settings().broker = "elsewhere"  # type: ignore[misc]
     assert msgspec.structs.replace(Settings(), broker="elsewhere").broker == "elsewhere"
+
+
+def test_pages_that_other_machines_see_need_a_token_or_are_off(tmp_path: Path) -> None:
+    for host in ("127.0.0.1", "127.1.2.3", "::1", "localhost"):
+        assert load({"BESTBEFORE_WEB_HOST": host}, tmp_path).web_token == ""
+    assert load({"BESTBEFORE_WEB_HOST": "0.0.0.0", "BESTBEFORE_WEB_PORT": "0"}, tmp_path).web_port == 0  # noqa: S104
+    assert load({"BESTBEFORE_WEB_HOST": "::", "BESTBEFORE_WEB_TOKEN": "hunter2"}, tmp_path).web_host == "::"
+
+
+def test_a_token_is_not_printed(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError) as caught:
+        load({"BESTBEFORE_WEB_TOKENS": "hunter2"}, tmp_path)
+    assert "hunter2" not in str(caught.value)

@@ -42,7 +42,7 @@ def test_a_worker_leaves_a_later_state_alone(broker: str, tmp_path: Path, which:
     if which == "previous":
         downgrade(settings.store, OLDEST_TABLES)
     names = {f"BESTBEFORE_{name.upper()}": str(getattr(settings, name)) for name in KNOWN}
-    worker = Worker(tmp_path, "1", names, home)
+    worker = Worker(tmp_path, "1", names, home=home)
     try:
         asyncio.run(until(lambda: worker.ready))
         store = EventStore(settings.store)

@@ -76,7 +76,7 @@ def test_a_wedged_event_loop_ends_the_worker() -> None:
         "import asyncio, time\n"
         "from streams.watchdog import Watchdog\n"
         "async def main():\n"
-        "    watchdog = Watchdog(0.5, lambda: 0)\n"
+        "    watchdog = Watchdog(0.5)\n"
         "    watchdog.start()\n"
         "    watchdog.beat()\n"
         "    time.sleep(60)\n"

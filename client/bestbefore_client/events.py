@@ -1,62 +1,87 @@
-"""What waits in the recorder: single inferences, blocks of them, ready messages; and how inferences become frames."""
+"""What waits in the recorder: rows of one shape, blocks of columns, ready messages; and how they become frames."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import chain
-from typing import Any, NamedTuple, Union
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Union
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bestbefore_client.columns import Column, Repeated
-from bestbefore_client.frame import CONTENT_TYPE, encode_frame
+from bestbefore_client.courtesy import Courtesy
+from bestbefore_client.frame import CONTENT_TYPE, encoded
 
 # Kafka's default limit on a record batch is 1 048 588 bytes; the rest is for the key, the headers and the batch header.
 MAX_VALUE = 1_000_000
 OVERHEAD = 200  # bytes a Python object with its fields takes beside its payload, about
+NEVER = 1 << 63  # later than any event time
 
-_Vector = Union["NDArray[Any]", "tuple[float, ...]"]
+DEFAULTS: dict[str, Any] = {"status": 200, "abstained": False, "sampling": 1.0}
+DEFAULTED = ("label", "value", "latency_ms", "status", "abstained", "sampling")
 
 
-class Shape(NamedTuple):
-    """What rows must share to stand in one frame."""
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """What rows must share to stand in one frame, and how they lie: `width` places, one after the other.
+
+    id, time, `DEFAULTED`, features, segments, scores (k places, or one array where `scores` is -k), embedding (one
+    array), reserved fields. `base` is the bytes a row takes beside what is long; the last `measured` places are.
+    """
 
     version: str
     features: tuple[str, ...]
     segments: tuple[str, ...]
     classes: tuple[str, ...]
+    scores: int
     embedding: int
+    reserved: tuple[str, ...]
+    width: int
+    base: int
+    measured: int
 
 
-class Row(NamedTuple):
-    """One inference."""
+@dataclass
+class Batch:
+    """Rows of one shape, flat: a list of texts and numbers costs the garbage collector nothing, a thousand rows do."""
 
     shape: Shape
-    id: str
-    time_us: int
-    features: tuple[Any, ...]
-    segments: tuple[str, ...]
-    scores: _Vector
-    embedding: _Vector
-    extra: Mapping[str, Any]  # only fields that differ from their default
-    size: int
+    values: list[Any] = field(default_factory=list)
+    n: int = 0
+    size: int = 0
+    low: int = NEVER
+
+    def part(self, start: int, stop: int) -> Batch:
+        """Cut rows out; the bytes are shared out by the number of rows."""
+        size = self.size * stop // self.n - self.size * start // self.n
+        width = self.shape.width
+        return Batch(self.shape, self.values[start * width : stop * width], stop - start, size, self.low)
 
 
 @dataclass(frozen=True)
 class Block:
-    """Many inferences as columns."""
+    """Many inferences as columns; none of them is older than `low` or newer than `high`."""
 
     columns: Mapping[str, Column]
     classes: tuple[str, ...] | None
     n: int
     size: int
+    low: int = NEVER
+    high: int = -NEVER
+
+    def part(self, start: int, stop: int) -> Block:
+        """Cut rows out; the bytes are shared out by the number of rows."""
+        columns = {name: c if isinstance(c, Repeated) else c[start:stop] for name, c in self.columns.items()}
+        size = self.size * stop // self.n - self.size * start // self.n
+        return Block(columns, self.classes, stop - start, size, self.low, self.high)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Message:
-    """A Kafka record to be sent; `topic` without its prefix; `items` is how many things it carries."""
+    """A Kafka record to be sent; `topic` without its prefix; `items` is how many things it carries.
+
+    Whoever gives `landed` is told what became of it (None, or the error), and its items are not in the ledger.
+    """
 
     topic: str
     key: str | None
@@ -64,87 +89,70 @@ class Message:
     headers: list[tuple[str, bytes]]
     items: int
     size: int
+    low: int = NEVER
+    partition: int | None = None
+    landed: Callable[[BaseException | None], None] | None = None
 
 
+Events = Union[Batch, Block]
 Lost = Callable[[str, int, int, BaseException], None]
-Framer = Callable[[bytes, str, int, int], Message]
-
-# What encoding raises for values that do not fit; nanoarrow's own error is a RuntimeError.
-UNFIT = (ValueError, TypeError, OverflowError, RuntimeError)
-
-DEFAULTS: dict[str, Any] = {"status": 200, "abstained": False, "sampling": 1.0}
+Framer = Callable[[bytes, str, Events], Message]
+Shared = Callable[[str], Mapping[str, Column]]
 
 
-def rows_by_shape(rows: Iterable[Row]) -> dict[Shape, list[Row]]:
-    """Group rows that can share a frame; order within a group is kept."""
-    groups: dict[Shape, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(row.shape, []).append(row)
-    return groups
-
-
-def columns_of(rows: Sequence[Row], shared: Mapping[str, Column]) -> dict[str, Column]:
+def columns_of(batch: Batch, shared: Mapping[str, Column], courtesy: Courtesy) -> dict[str, Column]:
     """Lay out rows of one shape as the columns of a frame; `shared` are those that every row has in common."""
-    shape = rows[0].shape
-    columns: dict[str, Column] = {"id": [r.id for r in rows], "time": [r.time_us for r in rows], **shared}
-    for name, values in zip(shape.features, zip(*(r.features for r in rows))):
-        columns[f"features.{name}"] = values
-    for name, values in zip(shape.segments, zip(*(r.segments for r in rows))):
-        columns[f"segment.{name}"] = values
-    if shape.classes:
-        columns["scores"] = np.array([r.scores for r in rows], dtype=np.float32)
+    shape, width = batch.shape, batch.shape.width
+    lanes = (batch.values[at::width] for at in range(width))
+    columns: dict[str, Column] = {"id": next(lanes), "time": next(lanes), **shared}
+    for name in DEFAULTED:
+        lane, default = next(lanes), DEFAULTS.get(name)
+        if lane.count(default) != batch.n:
+            columns[name] = lane if default is None else [default if v is None else v for v in lane]
+    for name in shape.features:
+        columns[f"features.{name}"] = next(lanes)
+    for name in shape.segments:
+        columns[f"segment.{name}"] = next(lanes)
+    if shape.scores > 0:
+        points = np.empty((batch.n, shape.scores), dtype=np.float32)
+        for k in range(shape.scores):
+            points[:, k] = next(lanes)
+            courtesy()
+        columns["scores"] = points
+    elif shape.scores < 0:
+        columns["scores"] = np.concatenate(next(lanes)).reshape(batch.n, -1)
     if shape.embedding:
-        columns["embedding"] = np.array([r.embedding for r in rows], dtype=np.float32)
-    for name in dict.fromkeys(chain.from_iterable(r.extra for r in rows)):
-        columns[name] = [r.extra.get(name, DEFAULTS.get(name)) for r in rows]
+        columns["embedding"] = np.concatenate(next(lanes)).reshape(batch.n, -1)
+    columns.update(zip(shape.reserved, lanes))
     return columns
 
 
-def frames_of_rows(rows: Sequence[Row], shared: Mapping[str, Column], framer: Framer, lost: Lost) -> Iterator[Message]:
-    """Encode rows of one shape, in halves where they are too many for one record.
+def frames_of(events: Events, shared: Shared, framer: Framer, lost: Lost, courtesy: Courtesy) -> Iterator[Message]:
+    """Encode events, in halves where they are too many for one record.
 
-    A row that cannot be encoded does not take the others with it: halving finds it, and `lost` is told.
+    An event that cannot be encoded does not take the others with it: halving finds it, and `lost` is told. Columns that
+    came as such (`record_many`) stand or fall together.
     """
-    size = sum(r.size for r in rows)
     reason = "too-large"
     try:
-        value = encode_frame(columns_of(rows, shared), classes=rows[0].shape.classes or None)
+        if isinstance(events, Batch):
+            version, classes = events.shape.version, events.shape.classes or None
+            columns: Mapping[str, Column] = columns_of(events, shared(version), courtesy)
+        else:
+            version, classes, columns = version_of(events), events.classes, events.columns
+        value = encoded(columns, classes, courtesy)
         if len(value) <= MAX_VALUE:
-            yield framer(value, rows[0].shape.version, len(rows), size)
+            yield framer(value, version, events)
             return
-        error: Exception = ValueError(f"one event takes {len(value)} bytes, a record at most {MAX_VALUE}")
-    except UNFIT as caught:
+        error: BaseException = ValueError(f"one event takes {len(value)} bytes, a record at most {MAX_VALUE}")
+    except Exception as caught:  # noqa: BLE001 -- whatever a value does when it is read, the thread must go on
         reason, error = "invalid", caught
-    if len(rows) == 1:
-        lost(reason, 1, size, error)
+    if events.n == 1 or (reason == "invalid" and isinstance(events, Block)):
+        lost(reason, events.n, events.size, error)
         return
-    middle = len(rows) // 2
-    yield from frames_of_rows(rows[:middle], shared, framer, lost)
-    yield from frames_of_rows(rows[middle:], shared, framer, lost)
-
-
-def frames_of_block(block: Block, framer: Framer, lost: Lost) -> Iterator[Message]:
-    """Encode a block, in halves where it is too large for one record."""
-    try:
-        value = encode_frame(block.columns, classes=block.classes)
-    except UNFIT as error:
-        lost("invalid", block.n, block.size, error)
-        return
-    if len(value) <= MAX_VALUE:
-        yield framer(value, version_of(block), block.n, block.size)
-    elif block.n == 1:
-        lost("too-large", 1, block.size, ValueError(f"one event takes {len(value)} bytes, at most {MAX_VALUE} fit"))
-    else:
-        middle = block.n // 2
-        yield from frames_of_block(part_of(block, 0, middle), framer, lost)
-        yield from frames_of_block(part_of(block, middle, block.n), framer, lost)
-
-
-def part_of(block: Block, start: int, stop: int) -> Block:
-    """Cut rows out of a block; the bytes are shared out by the number of rows."""
-    columns = {name: c if isinstance(c, Repeated) else c[start:stop] for name, c in block.columns.items()}
-    size = block.size * stop // block.n - block.size * start // block.n
-    return Block(columns, block.classes, stop - start, size)
+    middle = events.n // 2
+    for part in (events.part(0, middle), events.part(middle, events.n)):
+        yield from frames_of(part, shared, framer, lost, courtesy)
 
 
 def version_of(block: Block) -> str:
@@ -153,7 +161,12 @@ def version_of(block: Block) -> str:
     return version.value if isinstance(version, Repeated) else ""
 
 
-def frame_message(key: str | None, value: bytes, items: int) -> Message:
+def frame_message(key: str | None, value: bytes, items: int, low: int) -> Message:
     """Wrap a frame into a record of the topic `inference`."""
     headers = [("content-type", CONTENT_TYPE.encode())]
-    return Message("inference", key, value, headers, items, len(value) + OVERHEAD)
+    return Message("inference", key, value, headers, items, len(value) + OVERHEAD, low)
+
+
+def lowest(things: Sequence[Any]) -> int:
+    """Give the time of the oldest event in batches, blocks and messages."""
+    return min((thing.low for thing in things), default=NEVER)

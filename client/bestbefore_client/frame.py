@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -82,15 +82,24 @@ def encode_frame(columns: Mapping[str, Column], *, classes: Sequence[str] | None
     >>> na.ArrayStream.from_readable(frame).read_all().schema.n_fields
     4
     """
+    return encoded(columns, classes, lambda: None)
+
+
+def encoded(columns: Mapping[str, Column], classes: Sequence[str] | None, between: Callable[[], object]) -> bytes:
+    """Encode as `encode_frame` does, calling `between` after each column, so that a thread can make way for others."""
     missing = [name for name in REQUIRED if name not in columns]
     if missing or isinstance(columns["id"], Repeated):
         raise ValueError(f"a frame needs the columns {', '.join(REQUIRED)} and one id per row; missing: {missing}")
     n = len(columns["id"])
-    built = {name: _build(name, column, n) for name, column in columns.items()}
+    built = {}
+    for name, column in columns.items():
+        built[name] = _build(name, column, n)
+        between()
     fields = tuple((name, b.kind, b.size) for name, b in built.items())
     schema = _schema(fields, _class_names(classes, built.get("scores")))
     children = [b.array for b in built.values()]
     batch = na.c_array_from_buffers(schema, n, [None], null_count=0, children=children, validation_level="none")
+    between()
     out = io.BytesIO()
     StreamWriter.from_writable(out).serialize_stream(batch)
     return out.getvalue()

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bestbefore_client.arrays import as_array
 from bestbefore_client.events import OVERHEAD, Message
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -40,7 +41,7 @@ def tensor_of(data: Any) -> tuple[bytes, str, list[int]]:
     if isinstance(data, (bytes, bytearray, memoryview)):
         raw = bytes(data)
         return raw, "uint8", [len(raw)]
-    array = np.asarray(data)
+    array, _ = as_array(data)
     if array.dtype.hasobject or array.dtype.kind not in "biufc":
         raise TypeError(f"an input has dtype {array.dtype}; give bytes or an array of numbers")
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)

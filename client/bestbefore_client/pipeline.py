@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import atexit
+import logging
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from typing import Union
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from bestbefore_client.columns import Column
+from bestbefore_client.courtesy import Courtesy
 from bestbefore_client.delivery import Delivery
-from bestbefore_client.events import Block, Message, Row, frame_message, frames_of_block, frames_of_rows, rows_by_shape
+from bestbefore_client.events import NEVER, Events, Message, Shape, Shared, frame_message, frames_of, lowest
+from bestbefore_client.heartbeat import Heart
+from bestbefore_client.intake import Chunk, Intake, Thing
 from bestbefore_client.ledger import Ledger
 
-Thing = Union[Row, Block, Message]
+log = logging.getLogger("bestbefore_client")
+
+_AFTER_DEFECT = 1.0  # seconds
 
 
 class Pipeline:
@@ -24,37 +27,57 @@ class Pipeline:
         self,
         ledger: Ledger,
         delivery: Delivery,
+        intake: Intake,
+        heart: Heart,
         *,
-        frame_rows: int,
-        frame_seconds: float,
-        shared: Callable[[str], Mapping[str, Column]],
+        shared: Shared,
         key: Callable[[str], str | None],
     ) -> None:
-        """`shared` gives a version's common columns, `key` its record key; the thread starts with the first offer."""
-        self._ledger, self._delivery, self._shared, self._key = ledger, delivery, shared, key
-        self._frame_rows, self._frame_seconds = frame_rows, frame_seconds
-        self._queue: deque[tuple[Thing, int]] = deque()
-        self._queued = self._flushing = 0
-        self._oldest = 0.0
+        """`shared` gives a version's common columns, `key` its record key; the thread starts with the first record."""
+        self._ledger, self._delivery, self._intake, self._heart = ledger, delivery, intake, heart
+        self._shared, self._key, self._courtesy = shared, key, Courtesy()
+        self._flushing = 0
         self._idle = False
+        self._encoding = NEVER  # time of the oldest event between the queue and the delivery
         self._deadline: float | None = None
         self._thread: threading.Thread | None = None
 
-    def offer(self, thing: Thing, items: int, size: int, share: float = 1.0) -> None:
-        """Queue something unless the ledger has no room; constant time, no I/O."""
-        with self._ledger.changed:
-            if not self._ledger.admit(items, size, share):
+    def row(self, shape: Shape, values: tuple[Any, ...], size: int, at: int) -> None:
+        """Queue a row unless the ledger has no room; constant time, no I/O."""
+        ledger = self._ledger
+        with ledger.lock:
+            ledger.recorded += 1
+            if ledger.refusing or ledger.items >= ledger.max_items or ledger.bytes + size > ledger.max_bytes:
+                ledger.admit(1, size)  # which counts the drop
                 return
-            if not self._queue:
-                self._oldest = time.monotonic()
-            self._queue.append((thing, items))
-            self._queued += items
-            if self._idle and self._due():
-                self._ledger.changed.notify_all()
+            ledger.items += 1
+            ledger.bytes += size
+            if self._intake.row(shape, values, size, at) and self._idle:
+                ledger.changed.notify_all()
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="bestbefore-recorder", daemon=True)
-                self._thread.start()
-                atexit.register(self._at_exit)
+                self._start()
+
+    def thing(self, thing: Thing, size: int, events: int, share: float = 1.0, high: int = -NEVER) -> None:
+        """Queue a block of `events`, or a message, likewise; `share` is the part of all room that it may use up to."""
+        items = events or 1
+        with self._ledger.lock:
+            self._ledger.recorded += events
+            if self._ledger.admit(items, size, share):
+                if self._intake.thing(thing, items, high) and self._idle:
+                    self._ledger.changed.notify_all()
+                if self._thread is None:
+                    self._start()
+
+    def left_out(self, events: int, reason: str | None = None, error: BaseException | None = None) -> None:
+        """Count inferences that were recorded and not queued: sampled out, or dropped for a reason."""
+        with self._ledger.lock:
+            self._ledger.recorded += events
+            if reason is not None:
+                self._ledger.drop(reason, events, error)
+            else:
+                self._ledger.sampled_out += events
+                if self._thread is None and not self._ledger.refusing:
+                    self._start()
 
     def flush(self, timeout: float) -> bool:
         """Send partly filled frames as well, and wait until nothing is held; False if late or something was lost."""
@@ -67,97 +90,122 @@ class Pipeline:
             finally:
                 self._flushing -= 1
 
+    def begin_close(self, deadline: float) -> None:
+        """Refuse more and send what is held until `deadline`, of `time.monotonic()`; the first deadline given holds."""
+        with self._ledger.changed:
+            self._ledger.refusing = True
+            if self._deadline is None:
+                self._deadline = deadline
+            self._ledger.changed.notify_all()
+
     def close(self, timeout: float) -> bool:
         """Refuse more, send what is held, and stop the thread; what is left after `timeout` seconds is written off.
 
         A second call keeps to the first one's deadline.
         """
-        with self._ledger.changed:
-            self._ledger.refusing = True
-            if self._deadline is None:
-                self._deadline = time.monotonic() + timeout
-            self._ledger.changed.notify_all()
-            thread = self._thread
+        self.begin_close(time.monotonic() + timeout)
+        thread = self._thread
         if thread is not None and thread is not threading.current_thread():
-            thread.join(max(0.0, self._deadline - time.monotonic()))
-        atexit.unregister(self._at_exit)
+            thread.join(max(0.0, (self._deadline or 0.0) - time.monotonic()))
         self._ledger.write_off()
         return self._ledger.lost == 0
 
+    def abandon(self) -> None:
+        """In a forked child: let go of what belongs to the parent, without touching it."""
+        self._delivery.abandon()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name="bestbefore-recorder", daemon=True)
+        try:
+            thread.start()
+            self._thread = thread
+        except RuntimeError as error:  # no more threads now; the next record tries again
+            self._ledger.note("thread", error)
+
     def _run(self) -> None:
-        while not self._finished():
-            if not self._delivery.connected:
-                self._connect()
-            elif not self._delivery.busy:
-                for message in self._packed(self._taken()):
+        self._heart.begin()
+        while self._awake():
+            try:
+                self._step()
+            except Exception as error:  # noqa: PERF203 -- the thread must go on, and says so
+                self._ledger.note("recorder", error)
+                log.exception("the recorder goes on after a defect of its own; please report it")
+                time.sleep(_AFTER_DEFECT)
+        self._farewell()
+
+    def _step(self) -> None:
+        if not self._delivery.connected:
+            self._delivery.connect()
+        elif not self._delivery.busy:
+            chunk = self._taken()
+            if chunk is not None:
+                for message in self._packed(chunk):
                     self._delivery.put(message)
+                self._encoding = NEVER
+        if self._delivery.connected and self._heart.due():
+            self._beat()
+        self._delivery.pump()
+
+    def _beat(self) -> None:
+        partitions: list[int | None] = [None]
+        if self._key(self._heart.version) is None:
+            partitions = [*self._delivery.partitions("inference")]
+        with self._ledger.lock:
+            low = min(self._intake.low(), self._encoding, self._delivery.low())
+            high = self._intake.high
+        for message in self._heart.beats(low, high, partitions, self._key(self._heart.version)):
+            self._delivery.put(message)
+
+    def _farewell(self) -> None:
+        """Say what has not been said yet, if there is time, and end."""
+        left = 0.0 if self._deadline is None else self._deadline - time.monotonic()
+        if self._delivery.connected and left > 0 and self._heart.unsaid():
+            self._beat()
             self._delivery.pump()
-            self._sleep()
         self._delivery.close(0.0 if self._deadline is None else self._deadline - time.monotonic())
 
-    def _connect(self) -> None:
-        self._delivery.connect()
-        if self._delivery.connected:
-            # Again: the producer has registered an exit handler too, and the one registered last runs first.
-            atexit.unregister(self._at_exit)
-            atexit.register(self._at_exit)
-
-    def _at_exit(self) -> None:
-        self.close(1.0)
-
     def _finished(self) -> bool:
-        with self._ledger.changed:
-            return self._deadline is not None and (self._ledger.items == 0 or time.monotonic() >= self._deadline)
+        """Whether to end; with the ledger's lock held."""
+        return self._deadline is not None and (self._ledger.items == 0 or time.monotonic() >= self._deadline)
 
-    def _due(self) -> bool:
-        if not self._queue:
-            return False
-        hurried = self._flushing > 0 or self._deadline is not None
-        return hurried or self._queued >= self._frame_rows or time.monotonic() - self._oldest >= self._frame_seconds
+    def _hurried(self) -> bool:
+        return self._flushing > 0 or self._deadline is not None
 
-    def _sleep(self) -> None:
-        """Wait for rows, for acknowledgements, or until a failed attempt may be repeated."""
+    def _awake(self) -> bool:
+        """Wait for rows, acknowledgements, a heartbeat, or until a failed attempt may be repeated; False at the end."""
         with self._ledger.changed:
-            if self._delivery.connected and not self._delivery.busy:
-                if self._due():
-                    return
-                timeout = self._frame_seconds
-                if self._queue:
-                    timeout += self._oldest - time.monotonic()
-                timeout = min(timeout, self._delivery.wait())
-            else:
-                timeout = self._delivery.wait()
+            if self._finished():
+                return False
+            timeout = self._delivery.wait()
+            if self._delivery.connected:
+                timeout = min(timeout, self._heart.left())
+                if not self._delivery.busy:
+                    timeout = min(timeout, self._intake.due(self._hurried()))
             if self._deadline is not None:
                 timeout = min(timeout, self._deadline - time.monotonic())
-            self._idle = True
-            self._ledger.changed.wait(max(timeout, 0.001))
-            self._idle = False
+            if timeout > 0:
+                self._idle = True
+                self._ledger.changed.wait(max(timeout, 0.001))
+                self._idle = False
+            return not self._finished()
 
-    def _taken(self) -> list[Thing]:
-        """Take about one frame's worth from the queue, if it is time."""
-        things: list[Thing] = []
-        with self._ledger.changed:
-            rows = self._frame_rows if self._due() else 0
-            while self._queue and rows > 0:
-                thing, items = self._queue.popleft()
-                self._queued -= items
-                rows -= items
-                things.append(thing)
-            self._oldest = time.monotonic()
-        return things
+    def _taken(self) -> Chunk | None:
+        with self._ledger.lock:
+            chunk = self._intake.take(self._hurried())
+            self._encoding = NEVER if chunk is None else chunk.low
+            return chunk
 
-    def _packed(self, things: list[Thing]) -> Iterator[Message]:
-        for shape, rows in rows_by_shape(t for t in things if isinstance(t, Row)).items():
-            yield from frames_of_rows(rows, self._shared(shape.version), self._framed, self._lost)
-        for thing in things:
-            if isinstance(thing, Block):
-                yield from frames_of_block(thing, self._framed, self._lost)
-            elif isinstance(thing, Message):
+    def _packed(self, chunk: Chunk) -> Iterator[Message]:
+        frames: list[Events] = [*chunk.batches.values(), *(t for t in chunk.things if not isinstance(t, Message))]
+        for events in frames:
+            yield from frames_of(events, self._shared, self._framed, self._lost, self._courtesy)
+        for thing in chunk.things:
+            if isinstance(thing, Message):
                 yield thing
 
-    def _framed(self, value: bytes, version: str, items: int, size: int) -> Message:
-        message = frame_message(self._key(version), value, items)
-        self._ledger.resize(message.size - size)
+    def _framed(self, value: bytes, version: str, events: Events) -> Message:
+        message = frame_message(self._key(version), value, events.n, lowest([events]))
+        self._ledger.resize(message.size - events.size)
         return message
 
     def _lost(self, reason: str, items: int, size: int, error: BaseException) -> None:

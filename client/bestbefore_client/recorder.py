@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from types import TracebackType
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from bestbefore_client.batches import blocks, ids_of, prefixed, reserved_columns, whole_block
-from bestbefore_client.columns import Column, Repeated
+from bestbefore_client import processes
+from bestbefore_client.backends import backend_of
+from bestbefore_client.batches import Columns, count_of, ids_of, prefixed, reserved_columns, times_of
+from bestbefore_client.columns import Column, Repeated, Strings
 from bestbefore_client.delivery import Delivery
-from bestbefore_client.ledger import Ledger
+from bestbefore_client.heartbeat import Heart
+from bestbefore_client.intake import Intake
+from bestbefore_client.ledger import Ledger, Stats
 from bestbefore_client.messages import input_message, label_message, rfc3339
 from bestbefore_client.pipeline import Pipeline
-from bestbefore_client.rows import Scores, Shapes, checked_id, checked_reserved, checked_segment, make_row
-from bestbefore_client.sampling import sampled, sampled_many
+from bestbefore_client.privacy import Privacy
+from bestbefore_client.rows import Rows, Scores, checked_id, checked_reserved, checked_time, vector_in
+from bestbefore_client.sampling import sampled, sampled_many, u64
+from bestbefore_client.security import Security
 
 # Inputs are large and a sample anyway: they must not push out the events.
 _INPUT_SHARE = 0.5
@@ -48,7 +55,9 @@ class Recorder:
         topic_prefix: str = "bestbefore.",
         frame_rows: int = 1000,
         frame_seconds: float = 1.0,
+        sampling_rate: float = 1.0,
         input_rate: float = 0.0,
+        heartbeat_seconds: float = 5.0,
         max_events: int = 100_000,
         max_bytes: int = 64 << 20,
         digest: str | None = None,
@@ -57,42 +66,52 @@ class Recorder:
         classes: Sequence[str] | None = None,
         key: str | None = "{model}",
         clock: Callable[[], int] = now_us,
+        redact: Iterable[str] = (),
+        hashed: Iterable[str] = (),
+        secret: bytes | str | None = None,
+        backend: str = "auto",
+        security: Security | None = None,
         producer_options: Mapping[str, Any] | None = None,
     ) -> None:
         """Configure; nothing is connected or started before the first record.
 
-        `brokers` is "host:port,host:port". A frame is sent after `frame_rows` events or `frame_seconds`. `input_rate`
-        is the share of inputs to keep, by a hash of the id. `digest` ("sha256:…") is of the model file that serves,
-        `provider` the execution provider it runs on; both are beside embeddings that are sent with inputs.
+        `brokers` is "host:port,host:port". A frame is sent after `frame_rows` events or `frame_seconds`.
+        `sampling_rate` is the share of events to send and `input_rate` that of inputs to keep, both by a hash of the
+        id. `heartbeat_seconds` lie between heartbeats; 0 sends none. `digest` ("sha256:…") is of the model file that
+        serves, `provider` the execution provider it runs on; both are beside embeddings that are sent with inputs.
         `segment` and `classes` (of scores given without names) hold for all events. `key` is the record key of frames;
-        one key is one partition, and None spreads frames over all of them. `clock` gives microseconds since the epoch,
-        `producer_options` go to `kafka.KafkaProducer`.
-        Raises ValueError when a number is out of range or `key` has an unknown placeholder.
+        one key is one partition, and None spreads frames over all of them. `clock` gives microseconds since the epoch.
+        Of the features, segments and reserved fields named in `redact` no value leaves the process, of those in
+        `hashed` only a keyed hash under `secret`, see `privacy`. `backend` is "kafka-python", "confluent" (an extra)
+        or "auto": confluent where it is installed; `producer_options` go to its producer.
+        Raises ValueError when a number is out of range, `key` has an unknown placeholder, or names to be replaced do
+        not fit; ImportError when the backend is missing.
         """
-        if not 0.0 <= input_rate <= 1.0 or frame_rows < 1 or frame_seconds <= 0 or min(max_events, max_bytes) < 1:
-            raise ValueError("input_rate must lie in [0, 1]; frame_rows, frame_seconds, max_events, max_bytes above 0")
-        self.model, self.version, self.input_rate = model, version, input_rate
+        if not (0.0 <= input_rate <= 1.0 and 0.0 <= sampling_rate <= 1.0 and heartbeat_seconds >= 0):
+            raise ValueError("input_rate and sampling_rate must lie in [0, 1], heartbeat_seconds must not be negative")
+        if frame_rows < 1 or frame_seconds <= 0 or min(max_events, max_bytes) < 1:
+            raise ValueError("frame_rows, frame_seconds, max_events and max_bytes must be above 0")
+        self.model, self.version, self.sampling_rate = model, version, sampling_rate
+        # What is not sent cannot have its input kept.
+        self.input_rate = min(input_rate, sampling_rate)
+        self._cut = None if sampling_rate == 1.0 else math.ceil(sampling_rate * 2.0**64)
         self._digest, self._classes, self._clock, self._key = digest, tuple(classes or ()), clock, key
-        self._provider = provider
-        self._segment, self._shapes = checked_segment(segment), Shapes()
+        self._provider, self._heartbeat_seconds = provider, heartbeat_seconds
+        self._privacy = Privacy(redact, hashed, secret)
+        self._rows = Rows(self._classes, self._privacy.segment(segment or {}))
         self._key_of(version)
-        self._frame_rows = frame_rows
-        self._ledger = Ledger(max_events, max_bytes)
+        self._frame_rows, self._frame_seconds, self._bounds = frame_rows, frame_seconds, (max_events, max_bytes)
+        self._brokers, self._prefix = brokers, topic_prefix
         # A quarter on its way keeps the pipe full; the rest waits as rows, which survive a long outage.
-        delivery = Delivery(brokers, topic_prefix, self._ledger, max_bytes // 4, producer_options or {})
-        self._pipeline = Pipeline(
-            self._ledger,
-            delivery,
-            frame_rows=frame_rows,
-            frame_seconds=frame_seconds,
-            shared=self._shared,
-            key=self._key_of,
-        )
+        self._window = max_bytes // 4
+        self._backend = backend_of(backend, brokers, self._window, security, producer_options or {})
+        self._begin()
+        processes.watch(self)
 
     @property
     def dropped(self) -> dict[str, int]:
         """Count what was dropped, by reason: events, labels and inputs, one each."""
-        with self._ledger.changed:
+        with self._ledger.lock:
             return dict(self._ledger.dropped)
 
     @property
@@ -109,6 +128,10 @@ class Recorder:
     def last_error(self) -> str | None:
         """Give the last thing that went wrong, in words; None if nothing did."""
         return self._ledger.last_error
+
+    def stats(self) -> Stats:
+        """Give all figures of one moment, for the server's own metrics; they are this process's, also after a fork."""
+        return self._ledger.stats(self.id, self._heart.acknowledged, self._delivery.connected)
 
     def record(
         self,
@@ -139,36 +162,36 @@ class Recorder:
         `frame.RESERVED`.
         """
         try:
-            at = self._clock() if time_us is None else time_us
-            where = {**self._segment, **checked_segment(segment)} if segment else self._segment
-            extra = {
-                "label": None if label is None else str(label),
-                "value": value,
-                "latency_ms": latency_ms,
-                "status": status,
-                "abstained": abstained,
-                "sampling": sampling,
-                **(checked_reserved(reserved) if reserved else reserved),
-            }
+            if self._ledger.full:
+                self._pipeline.left_out(1, "full")
+                return
+            at = self._clock() if time_us is None else checked_time(time_us)
+            text = checked_id(id)
+            if self._cut is not None:
+                if u64(text) >= self._cut:
+                    self._pipeline.left_out(1)
+                    return
+                sampling *= self.sampling_rate
+            if self._privacy:
+                features = features and self._privacy.features(features)
+                segment = segment and self._privacy.segment(segment)
+                reserved = self._privacy.fields(reserved)
             served = version or self.version
-            row = make_row(
-                id,
-                version=served,
-                time_us=at,
-                features=features,
-                segment=where,
-                scores=scores,
-                classes=self._classes,
-                embedding=embedding,
-                shapes=self._shapes,
-                extra=extra,
-            )
-            self._pipeline.offer(row, 1, row.size)
-            if input is not None and sampled(row.id, self.input_rate):
-                vector = row.embedding if row.shape.embedding else None
-                self._offer_input(row.id, input, served, row.time_us, where, vector, batch_size)
+            said = label if label is None or type(label) is str else str(label)
+            facts = (said, value, latency_ms, status, abstained, sampling)
+            kept = checked_reserved(reserved) if reserved else None
+            shape, row, size = self._rows.make(text, at, served, facts, features, segment, scores, embedding, kept)
+            self._pipeline.row(shape, row, size, at)
         except Exception as error:  # noqa: BLE001 -- telemetry must never fail the request it is about
-            self._ledger.drop("invalid", 1, error)
+            self._pipeline.left_out(1, "invalid", error)
+            return
+        if input is not None:
+            try:
+                if sampled(text, self.input_rate):
+                    where, vector = self._rows.placed(segment), vector_in(shape, row)
+                    self._offer_input(text, input, served, at, where, vector, batch_size)
+            except Exception as error:  # noqa: BLE001 -- as above
+                self._ledger.drop("invalid", 1, error)
 
     def record_many(
         self,
@@ -194,34 +217,38 @@ class Recorder:
 
         A segment or reserved field may be one text for all rows. `inputs` has n entries; `input_rate` of them are kept.
         """
+        n = count_of(ids)
         try:
             texts, column = ids_of(ids)
             n = len(texts)
             served = version or self.version
-            times = np.full(n, self._clock()) if times_us is None else np.asarray(times_us)
-            segments = {**self._segment, **(segment or {})}
+            rows = None
+            if self._cut is not None:
+                rows = np.flatnonzero(sampled_many(column.data, column.offsets, self.sampling_rate))
+                self._pipeline.left_out(n - len(rows))
+                texts = [texts[i] for i in rows.tolist()]
+                column, sampling = Strings.of(texts), sampling * self.sampling_rate
+            times = times_of(times_us, self._clock(), n)
+            where = {**self._rows.segment, **self._privacy.segment_columns(segment or {}, n)}
             fields = {
-                "id": column,
                 "time": times,
-                **self._shared(served),
-                **prefixed("features", features),
-                **prefixed("segment", segments),
+                **prefixed("features", features if features is None else self._privacy.feature_columns(features, n)),
+                **prefixed("segment", where),
                 **{"scores": scores, "label": label, "value": value, "latency_ms": latency_ms, "status": status},
                 **{"abstained": abstained, "embedding": embedding},
                 "sampling": None if sampling == 1.0 else np.full(n, sampling),
-                **reserved_columns(reserved),
+                **reserved_columns(self._privacy.field_columns(reserved)),
             }
-            whole = whole_block(fields, self._classes or None, n)
-            for block in blocks(whole, self._frame_rows):
-                self._pipeline.offer(block, block.n, block.size)
-            if inputs is not None and self.input_rate > 0:
-                for i in np.flatnonzero(sampled_many(column.data, column.offsets, self.input_rate)).tolist():
-                    where = {name: str(v if isinstance(v, str) else v[i]) for name, v in segments.items()}
-                    vector = None if embedding is None else embedding[i]
-                    at = int(times[i])
-                    self._offer_input(texts[i], inputs[i], served, at, where, vector, batch_size)
+            given = Columns(fields, n, rows)
+            given.columns.update({"id": column, **self._shared(served)})
+            n = given.n
+            for block in given.blocks(self._classes or None, self._frame_rows):
+                self._pipeline.thing(block, block.size, block.n, high=block.high)
         except Exception as error:  # noqa: BLE001 -- telemetry must never fail the request it is about
-            self._ledger.drop("invalid", len(ids) if hasattr(ids, "__len__") else 1, error)
+            self._pipeline.left_out(n, "invalid", error)
+            return
+        if inputs is not None and self.input_rate > 0:
+            self._offer_inputs(texts, column, inputs, rows, given, served, batch_size)
 
     def label(
         self,
@@ -244,6 +271,7 @@ class Recorder:
         try:
             truth = {"label": None if label is None else str(label), "value": value, "correct": correct}
             given = {name: v for name, v in truth.items() if v is not None}
+            further = {name: v for name, v in self._privacy.fields(reserved).items() if v is not None}
             if not given:
                 raise ValueError(f"the label of {inference_id!r} says nothing; give label, value or correct")
             at = self._clock() if time_us is None else time_us
@@ -255,12 +283,16 @@ class Recorder:
                 **given,
                 "source": source,
                 "propensity": propensity,
-                **reserved,
+                **further,
             }
             message = label_message(body)
-            self._pipeline.offer(message, 1, message.size)
+            self._pipeline.thing(message, message.size, 0)
         except Exception as error:  # noqa: BLE001 -- telemetry must never fail the request it is about
             self._ledger.drop("invalid", 1, error)
+
+    def invalid(self, error: BaseException) -> None:
+        """Count an inference that could not be read, with what went wrong: for whoever records on behalf of others."""
+        self._pipeline.left_out(1, "invalid", error)
 
     def flush(self, timeout: float = 10.0) -> bool:
         """Wait until everything recorded is sent and acknowledged; True if it was, False if late or partly lost."""
@@ -271,17 +303,62 @@ class Recorder:
 
         True if all that was ever accepted has been acknowledged. Closing twice is harmless.
         """
+        processes.forget(self)
         return self._pipeline.close(timeout)
+
+    def begin_close(self, deadline: float) -> None:
+        """Begin what `close` does, without waiting; until `deadline`, of `time.monotonic()`."""
+        self._pipeline.begin_close(deadline)
+
+    def start_afresh(self) -> Any:
+        """In a forked child: begin empty, and give what belongs to the parent and must be kept as it is."""
+        of_parent = self._pipeline
+        of_parent.abandon()
+        self._begin()
+        return of_parent
 
     def __enter__(self) -> Recorder:
         """Give the recorder; leaving the block closes it."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
+
+    def _begin(self) -> None:
+        """Make everything that one process has for itself; the thread starts with the first record."""
+        self.id = uuid.uuid4().hex[:16]
+        self._ledger = Ledger(*self._bounds)
+        self._delivery = Delivery(self._backend(), self._brokers, self._prefix, self._ledger, self._window)
+        self._heart = Heart(
+            self._ledger,
+            self._heartbeat_seconds,
+            self._clock,
+            recorder=self.id,
+            model=self.model,
+            version=self.version,
+            sampling=self.sampling_rate,
+        )
+        intake = Intake(self._frame_rows, self._frame_seconds)
+        self._pipeline = Pipeline(
+            self._ledger, self._delivery, intake, self._heart, shared=self._shared, key=self._key_of
+        )
+
+    def _offer_inputs(
+        self, texts: list[str], column: Strings, inputs: Any, rows: Any, given: Columns, served: str,
+        batch_size: int | None,
+    ) -> None:  # fmt: skip
+        for i in np.flatnonzero(sampled_many(column.data, column.offsets, self.input_rate)).tolist():
+            try:
+                where = given.segment(i)
+                vector: Any = given.columns.get("embedding")
+                times: Any = given.columns["time"]
+                data = inputs[i if rows is None else int(rows[i])]
+                self._offer_input(
+                    texts[i], data, served, int(times[i]), where, None if vector is None else vector[i], batch_size
+                )
+            except Exception as error:  # noqa: BLE001, PERF203 -- the other inputs are kept
+                self._ledger.drop("invalid", 1, error)
 
     def _offer_input(
         self,
@@ -306,7 +383,7 @@ class Recorder:
             embedding=embedding,
             origin=None if embedding is None else served,
         )
-        self._pipeline.offer(message, 1, message.size, _INPUT_SHARE)
+        self._pipeline.thing(message, message.size, 0, _INPUT_SHARE)
 
     def _shared(self, version: str) -> dict[str, Column]:
         """Give the columns that all events of a version share; the digest is of the configured version only."""

@@ -22,6 +22,7 @@ from infra.registering import register
 from infra.replay import write_notes
 from infra.topic_admin import create_topics
 from models.units import DAY_US
+from streams.connection import security_options
 from streams.descriptor_files import load_reference
 from streams.errors import ServiceError
 from streams.event_store import EventStore
@@ -111,6 +112,7 @@ def _play(
         frame_rows=500,
         frame_seconds=0.2,
         key=None,
+        producer_options=security_options(settings),
     )
     pace = seconds / (scenario.days * CHUNKS)
     started = time.monotonic()

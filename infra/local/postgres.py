@@ -11,6 +11,7 @@ import secrets
 import shutil
 import signal
 from pathlib import Path
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import psycopg
@@ -108,12 +109,24 @@ class Postgres:
         if process is not None:
             daemon.kill(process, mark=str(self._data))
 
+    def binaries(self) -> Path:
+        """The folder of the server's programs."""
+        return _binaries()
+
+    def way_in(self) -> dict[str, Any]:
+        """Parameters of libpq with which to ask whether the server is healthy."""
+        return {}
+
+    def options(self, user: pwd.struct_passwd | None) -> dict[str, object]:  # noqa: ARG002 -- who must be able to read files
+        """More settings of the server, which runs as `user`; a secured one says more (tests/secured.py)."""
+        return {}
+
     def _launch(self) -> int:
         self._home.mkdir(parents=True, exist_ok=True)
         remembered = self._home / "port"
         known = int(remembered.read_text()) if remembered.exists() else free_port()
         port = claim_port("postgres", self._wanted or known)
-        user, binaries = system_user(), _binaries()
+        user, binaries = system_user(), self.binaries()
         if user is not None:
             admit(user, self._home, binaries)
         if not (self._data / "PG_VERSION").exists():
@@ -121,7 +134,7 @@ class Postgres:
         self._drop_stale_lock()
         remembered.write_text(f"{port}\n")
         self._report(f"starting Postgres on {HOST}:{port}")
-        options = {"listen_addresses": HOST, "port": port, "unix_socket_directories": ""}
+        options = {"listen_addresses": HOST, "port": port, "unix_socket_directories": "", **self.options(user)}
         argv = [str(binaries / "postgres"), "-D", str(self._data)]
         argv += [part for name, value in options.items() for part in ("-c", f"{name}={value}")]
         return daemon.launch(argv, output=self._log, folder=Path("/"), user=user)
@@ -176,7 +189,7 @@ class Postgres:
     def _connect(self) -> psycopg.Connection:
         return psycopg.connect(
             host=HOST, port=self.port, user=_USER, password=self._password(), dbname=_USER,
-            connect_timeout=5, autocommit=True,
+            connect_timeout=5, autocommit=True, **self.way_in(),
         )  # fmt: skip
 
     def _create_database(self) -> None:

@@ -105,4 +105,6 @@ def _verdicts(check: Check, call: Callable[[Any], Iterable[Verdict]], subject: A
     try:
         return list(call(subject))
     except _TROUBLE as error:
-        return [check.unknown(f"the check failed ({type(error).__name__}: {error}); look at the facts it reads")]
+        # What an error says of live traffic may quote a value, which may be of a person.
+        said = f": {error}" if isinstance(subject, Workplace) else ""
+        return [check.unknown(f"the check failed ({type(error).__name__}{said}); look at the facts it reads")]

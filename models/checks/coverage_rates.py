@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from models.checks.check import Check
 from models.checks.distribution import observed_n
 from models.checks.observed import Observed
-from models.checks.shares import ALPHA, above, at_least, percent, share_side
+from models.checks.shares import ALPHA, above, at_least, at_most, percent, share_side
 from models.checks.verdict import Effect, Side, Verdict
 from models.profile import WEIGHT, Profile, short_name
 from models.reference import CategoricalFeature, NumericFeature
@@ -213,4 +213,23 @@ def label_coverage(check: Check, seen: Observed) -> Iterator[Verdict]:
         check, "labels", left, "telemetry.labels.share", min(labelled / n, 1.0), seen_n, limit,
         f"fewer predictions get a label within {delay or 'the window'} than the declared {percent(share)}",
         enough=ENOUGH_LABELS, owner="data engineer", remedy="find out where labels are lost, or declare what arrives",
+    )  # fmt: skip
+
+
+def loss_coverage(check: Check, seen: Observed) -> Iterator[Verdict]:
+    """Whether clients dropped more events than declared. Where nobody tells of a loss nothing is said."""
+    counts = seen.window.counts
+    lost, weight = counts.get("dropped_weight", 0), counts.get("weight", 0)
+    if not lost:
+        return
+    share, declared = _declared(seen, "events")
+    left = Side(f"{COVERAGE}.events", share if declared else None)
+    n = float(counts.get("dropped", 0) + seen.window.n)
+    reasons = sorted((seen.window.categories.get("dropped") or {}).items(), key=lambda item: (-item[1], item[0]))
+    told = ", ".join(f"{name} {events}" for name, events in reasons[:5])
+    yield at_most(
+        check, "events", left, "telemetry.dropped", lost / (lost + weight), n, min(1 - share + POINT, 1.0),
+        f"clients dropped {counts['dropped']} events of this window before they were sent ({told})",
+        enough=seen.reference.minimum_n, evidence=seen.window.evidence(),
+        remedy="find out why the broker is slow or away for the clients, give their recorders more room, or let them sample",
     )  # fmt: skip

@@ -97,9 +97,10 @@ def _outputs(seen: Observed, block: Profile) -> Iterator[Verdict]:
         top = max(table, key=lambda name: table[name])
         if expected and max(expected.values()) < VARIED:
             usual = expected.get(top, 0.0)
+            named = repr(top) if top in expected else "one that is no declared class"  # it may be a person's
             yield at_most(
                 CHECK, "output", Side(CLASSES, round(usual, 4)), "telemetry.label.commonest", table[top] / total, n,
-                _limit(table[top] / total), f"every output is {top!r}: the model is stuck, or what feeds it",
+                _limit(table[top] / total), f"every output is {named}: the model is stuck, or what feeds it",
                 enough=seen.reference.minimum_n, severity="critical",
             )  # fmt: skip
     values = value_moments(block)

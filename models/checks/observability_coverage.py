@@ -3,9 +3,9 @@
 | | |
 |---|---|
 | left | metrics, logs and feedback in `trained_model` (`algorithm_metrics`, `business_metrics`, `log_data`, `user_system_feedback`), the `metric` of each goal; at run time `production_environment.bestbefore.coverage` {field: share}, 1 where nothing is said, `expected_error_rate`, and `production_data.bestbefore.labels.share` |
-| right | what `production_environment` says it implements; the share of events that have each field, the share of predictions that got a label |
+| right | what `production_environment` says it implements; the share of events that have each field, the share of predictions that got a label, what clients say they dropped |
 | statistic | share of events without the field, with its 90% interval |
-| mismatch | a name that production does not implement; a field missing in more events than declared, by a point and beyond chance; a declared feature that no event has; errors are declared, and not one of so many events failed; fewer labels than declared |
+| mismatch | a name that production does not implement; a field missing in more events than declared, by a point and beyond chance; a declared feature that no event has; errors are declared, and not one of so many events failed; fewer labels than declared; clients dropped more events than declared under `events` |
 | unknown | one side is not declared, too few events, or no error and no declared error rate |
 
 Names are compared without case and punctuation, metrics by their usual synonyms, and a metric may stand in any list of
@@ -13,13 +13,14 @@ production. Scores, label and value are expected of events that were answered, a
 they are declared, `latency_ms` where a limit is, `digest` where one is declared (never sent is only worth a note), an
 embedding once one was sent. If errors are declared to be returned and none is ever seen, the gateway probably keeps them
 from the log: n events without one have probability (1 - `expected_error_rate`)^n. Labels are awaited for the declared delay.
+What clients dropped before it was sent counts as missing, in the window in which they tell it.
 """
 
 from collections.abc import Iterator
 from typing import Any
 
 from models.checks.check import Check
-from models.checks.coverage_rates import error_coverage, field_coverage, label_coverage
+from models.checks.coverage_rates import error_coverage, field_coverage, label_coverage, loss_coverage
 from models.checks.observed import Observed
 from models.checks.verdict import Verdict
 from models.checks.workplace import Workplace
@@ -87,6 +88,7 @@ def live(seen: Observed) -> Iterator[Verdict]:
     yield from field_coverage(CHECK, seen)
     yield from error_coverage(CHECK, seen)
     yield from label_coverage(CHECK, seen)
+    yield from loss_coverage(CHECK, seen)
 
 
 CHECK = Check(

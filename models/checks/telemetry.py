@@ -32,6 +32,7 @@ from models.checks.readings import (
 from models.checks.verdict import Side
 
 ROOT = "telemetry"
+LONGEST = 300  # characters of a path
 _STEP = re.compile(r"""([^.\[\]"]+)|\["([^"]*)"\]""")
 
 
@@ -66,6 +67,8 @@ def is_telemetry(path: Any) -> bool:
 
 def asked(path: str) -> Asked:
     """The statistic that `path` names. Raises ValueError that lists the names there are."""
+    if len(path) > LONGEST:
+        raise ValueError(f"{path[:60]!r}… is no statistic: it has {len(path)} characters, at most {LONGEST} are read")
     steps = [plain or quoted for plain, quoted in _STEP.findall(path.strip())]
     for statistic in STATISTICS:
         arguments = _matched(statistic.pattern.split("."), steps[1:])

@@ -10,7 +10,7 @@ import msgspec
 
 from models.checks.observed import MEMORY_SIZE
 from models.checks.predicate import Predicate, unit_of_side
-from models.checks.telemetry import ROOT, asked, is_telemetry, unit_of_statistic
+from models.checks.telemetry import LONGEST, ROOT, asked, is_telemetry, unit_of_statistic
 from models.checks.verdict import Side
 from models.descriptors.paths import KINDS, Trees, join, value_at
 from models.quantities import converted, number_of
@@ -48,7 +48,7 @@ def entries(trees: Trees) -> Iterator[Entry]:
             if predicate.id in names:
                 raise ValueError("another check has this id; give it one of its own")
         except ValueError as error:
-            yield Entry(path, name, None, f"{path} ({name or 'no id'}): {error}")
+            yield Entry(path, name, None, f"{path} ({name[:60] or 'no id'}): {error}")
         else:
             yield Entry(path, name, predicate)
         names.add(name)
@@ -68,7 +68,10 @@ def _read(raw: Any, trees: Trees) -> Predicate:
     try:
         predicate = msgspec.convert(raw, Predicate)
     except msgspec.ValidationError as error:
-        raise ValueError(f"{error}; an entry has {', '.join(Predicate.__struct_fields__)}") from None
+        raise ValueError(f"{str(error)[:300]}; an entry has {', '.join(Predicate.__struct_fields__)}") from None
+    for name, value in (("id", predicate.id), ("left", predicate.left), ("right", predicate.right)):
+        if isinstance(value, str) and len(value) > LONGEST:
+            raise ValueError(f"{name}: has {len(value)} characters, at most {LONGEST} are read; shorten it")
     if not predicate.id.strip():
         raise ValueError("id is empty; it names the check in every event")
     if not _PATH.fullmatch(predicate.left):

@@ -60,7 +60,7 @@ def instant_us(text: object) -> int:
         zoned = found if found.tzinfo else found.replace(tzinfo=UTC)
         return round((zoned - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * _SECOND_US)
     except (ValueError, OverflowError):
-        raise ValueError(f"{text!r} is not a time; write 2026-11-20 or 2026-11-20T10:00:00Z") from None
+        raise ValueError(f"{repr(text)[:100]} is not a time; write 2026-11-20 or 2026-11-20T10:00:00Z") from None
 
 
 def _findings(path: str, info: Any, value: Any, *, strict: bool) -> Iterator[Finding]:

@@ -74,11 +74,11 @@ def _number(tokens: "_Tokens") -> float:
     token = tokens.previous
     try:
         number = float(token) if tokens.real else int(token)
-    except ValueError:
-        number = math.inf
-    if not math.isfinite(number):
-        raise DescriptorProblem(f"{token[:40]} is too large for a number", tokens.line)
-    return number
+        if math.isfinite(number):
+            return number
+    except (ValueError, OverflowError):  # more digits than Python reads, or than any float has
+        pass
+    raise DescriptorProblem(f"{token[:40]} is too large for a number", tokens.line)
 
 
 class _Tokens:

@@ -190,7 +190,7 @@ def plain_value(text: str) -> Any:
     if text in _BOOL:
         return _BOOL[text]
     if _INTEGER.fullmatch(text):
-        return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+        return _integer(text)
     if _NOT_FINITE.fullmatch(text):
         raise ValueError(f"{text} is no number to compare with; leave the key out where there is no bound")
     if not _FLOAT.fullmatch(text):
@@ -198,6 +198,15 @@ def plain_value(text: str) -> Any:
     number = float(text)
     if not math.isfinite(number):
         raise ValueError(f"{text[:40]} is too large for a number")
+    return number
+
+
+def _integer(text: str) -> int:
+    try:
+        number = int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+        float(number)
+    except (ValueError, OverflowError):  # more digits than Python reads, or than any float has
+        raise ValueError(f"{text[:40]} is too large for a number") from None
     return number
 
 

@@ -87,7 +87,7 @@ def _version(kind: str, tree: Mapping[str, Any]) -> str:
     if text not in VERSIONS:
         known = ", ".join(VERSIONS)
         raise DescriptorProblem(
-            f"schema version {found!r} is not known; known are {known} (the version of the schema, not of the model)",
+            f"schema version {repr(found)[:60]} is not known; known are {known} (of the schema, not of the model)",
             0,
             f"{kind}.version",
         )

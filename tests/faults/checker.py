@@ -46,6 +46,7 @@ class Verdict(msgspec.Struct, kw_only=True):
     poison: int
     dead_letters_that_differ: int
     triggers: int
+    triggered: list[str]  # versions
     duplicate_triggers: int
     duplicate_events: int
     label_requests: int
@@ -59,7 +60,7 @@ class Verdict(msgspec.Struct, kw_only=True):
         return [f"{name.replace('_', ' ')}: {value}" for name, value in wrong.items()]
 
 
-EXPECTED = ("dead_letters", "poison", "triggers", "label_requests")
+EXPECTED = ("dead_letters", "poison", "triggers", "triggered", "label_requests")
 
 
 def verdict(rig: Rig) -> Verdict:
@@ -79,6 +80,7 @@ def verdict(rig: Rig) -> Verdict:
             poison=len(sender.poison),
             dead_letters_that_differ=len(set(dead) ^ sender.poison),
             triggers=len(triggers),
+            triggered=sorted({event.version for event in triggers}),
             duplicate_triggers=repeated([(e.model, e.version, e.body["dedupe_key"]) for e in triggers]),
             duplicate_events=repeated([cause(event) for event in every_event(store)]),
             label_requests=len(set(wanted)),

@@ -19,12 +19,12 @@ READY = "Worker ready"
 class Worker:
     """One worker process, of the version that is imported from `home`, with a log of its own."""
 
-    def __init__(self, folder: Path, name: str, environment: dict[str, str], home: str = HERE) -> None:
+    def __init__(self, folder: Path, name: str, environment: dict[str, str], *options: str, home: str = HERE) -> None:
         self.name, self.log = name, folder / f"worker-{name}.log"
         env = {**os.environ, **environment, "PYTHONPATH": home, "OMP_NUM_THREADS": "1"}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "infra.cli", "worker"], cwd=folder, env=env, stdout=log, stderr=log
+                [sys.executable, "-m", "infra.cli", "worker", *options], cwd=folder, env=env, stdout=log, stderr=log
             )
 
     @property
@@ -73,7 +73,7 @@ class Crew:
         """One more worker."""
         with self._lock:
             self._made += 1
-            worker = Worker(self._folder, f"{self._made}", self._environment, home)
+            worker = Worker(self._folder, f"{self._made}", self._environment, home=home)
             self.workers.append(worker)
             return worker
 

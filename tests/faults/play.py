@@ -41,6 +41,10 @@ class Run(msgspec.Struct):
         """How often each fault came."""
         return Counter(name for one in self.injected for name in one.names)
 
+    def longest_of(self, name: str) -> float:
+        """The longest recovery after this fault, alone or with another, in seconds."""
+        return max(one.recovery for one in self.injected if name in one.names)
+
     def slow(self) -> list[Injected]:
         """What did not recover as promised."""
         return [one for one in self.injected if one.recovery > RECOVERED_WITHIN]

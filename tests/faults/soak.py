@@ -15,11 +15,12 @@ from pathlib import Path
 import click
 import msgspec
 
+from tests.faults.bad_records import poison
 from tests.faults.checker import Verdict, verdict
 from tests.faults.nemesis import FAULTS, rounds
 from tests.faults.play import RECOVERED_WITHIN, Injected, Run, play
 from tests.faults.rig import PASSED, Rig, rig
-from tests.faults.traffic import DAY_US, Traffic
+from tests.faults.traffic import DAY_US, SOURCES, Traffic
 
 DAYS_PER_SECOND = 0.4  # 2000 events a second
 MOST_MEMORY_MB = 700
@@ -33,7 +34,7 @@ class Report(msgspec.Struct, kw_only=True):
     minutes: float
     events: int
     records: int
-    faults: dict[str, int]
+    faults: dict[str, tuple[int, float]]  # how often, and the longest recovery in seconds
     verdict: Verdict
     moved_back: list[str]
     slow: list[Injected]
@@ -45,7 +46,7 @@ class Report(msgspec.Struct, kw_only=True):
 
 def soak(seed: int, minutes: float) -> Report:
     """Run it. The folder with all logs stays when anything is broken."""
-    traffic = Traffic(seed, days=int(minutes * 60 * DAYS_PER_SECOND) + 2)
+    traffic = Traffic(seed, days=int(minutes * 60 * DAYS_PER_SECOND) + 2, sources=(*SOURCES, poison))
     began = time.monotonic()
 
     def told(one: Injected, place: Rig) -> None:
@@ -61,6 +62,8 @@ def soak(seed: int, minutes: float) -> Report:
         plan = rounds(random.Random(seed), FAULTS)
         run = play(place, traffic, DAYS_PER_SECOND * DAY_US, plan, long=True, until=began + 60 * minutes, told=told)
         report = reported(seed, minutes, place, run)
+        untriggered = set(traffic.decayed(place.sender.due_us)) - set(report.verdict.triggered)
+        report.broken += [f"version {version} has decayed, and no trigger came" for version in sorted(untriggered)]
         if not report.broken:
             (place.folder / PASSED).touch()
     return report
@@ -78,7 +81,8 @@ def reported(seed: int, minutes: float, place: Rig, run: Run) -> Report:
     broken += [f"a worker grew to {largest:.0f} MB"] if largest > MOST_MEMORY_MB else []
     return Report(
         seed=seed, minutes=minutes, events=place.sender.events, records=place.sender.acknowledged,
-        faults=dict(sorted(run.kinds().items())), verdict=found, moved_back=run.backwards, slow=run.slow(),
+        faults={name: (times, round(run.longest_of(name), 1)) for name, times in sorted(run.kinds().items())},
+        verdict=found, moved_back=run.backwards, slow=run.slow(),
         longest=run.longest(), largest_worker_mb=round(largest, 1), ended=crew.ended, broken=broken,
     )  # fmt: skip
 
@@ -90,11 +94,11 @@ def table(report: Report) -> str:
     rows: list[tuple[str, object]] = [
         ("events", f"{report.events:,}"),
         ("records", f"{report.records:,}"),
-        ("faults", sum(report.faults.values())),
-        *((f"  {name}", times) for name, times in report.faults.items()),
+        ("faults", sum(times for times, _ in report.faults.values())),
+        *((f"  {name}", f"{times:<4} moved on within {most:.1f} s") for name, (times, most) in report.faults.items()),
         ("lost", found.lost),
         ("counted twice", found.counted_twice),
-        ("triggers", found.triggers),
+        ("triggers", f"{found.triggers} of versions {', '.join(found.triggered)}"),
         ("duplicate triggers", found.duplicate_triggers),
         ("duplicate events", found.duplicate_events),
         ("label requests", found.label_requests),

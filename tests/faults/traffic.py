@@ -95,6 +95,10 @@ class Traffic:
         """The version of `digits` that serves on a day."""
         return str(day // self.generation + 1)
 
+    def decayed(self, due_us: int) -> list[str]:
+        """The versions of `digits` that have served to their end by then: each must have led to a trigger."""
+        return self.versions[: max(due_us - self.start, 0) // (self.generation * DAY_US)]
+
     def turn(self) -> int:
         """The next partition."""
         self._turn += 1

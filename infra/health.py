@@ -1,0 +1,209 @@
+"""Whether a worker lives, is ready and gets on: the pages `/live`, `/ready`, `/metrics` and `/progress`.
+
+Two threads of their own, so that they answer also while the event loop stands: one asks the store, the other has an
+event loop that serves the pages and asks the broker. Nothing here changes anything.
+"""
+
+import asyncio
+import hmac
+import logging
+import socket
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError
+
+from streams.connection import client_options
+from streams.errors import StoreError
+from streams.progress import Seen, Snapshot
+from streams.records import time_text
+from streams.runtime import Runtime
+from streams.services import Service
+
+log = logging.getLogger(__name__)
+EVERY, PATIENCE = 2.0, 4.0  # seconds between questions to store and broker, and for the broker's answer
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Health:
+    """The pages of one worker, and what asks store and broker; `agents` are the names of those that it runs."""
+
+    def __init__(self, runtime: Runtime, agents: list[str]) -> None:
+        self._runtime, self._agents = runtime, agents
+        self._started = time.time()
+        self._socket = _listening(runtime.settings.web_host, runtime.settings.web_port)
+
+    def start(self) -> None:
+        """Begin to ask and to answer, until the process ends."""
+        work: dict[str, Callable[[], None]] = {
+            "store-probe": self._ask_store, "health": lambda: asyncio.run(self._serve())
+        }  # fmt: skip
+        for name, body in work.items():
+            threading.Thread(target=self._kept, args=(name, body), name=name, daemon=True).start()
+
+    def _kept(self, name: str, body: Callable[[], None]) -> None:
+        """Without answers every wedge would be excused, so what asks for them may not end."""
+        try:
+            body()
+        except Exception as error:  # noqa: BLE001 -- a thread of its own: nobody else would see it
+            self._runtime.end(f"thread {name} failed", error)
+
+    # -- asking ------------------------------------------------------------------------------------------------
+
+    def _ask_store(self) -> None:
+        store, service = self._runtime.store, self._runtime.services.store
+        while True:
+            try:
+                self._runtime.outbox = store.waiting()
+                service.answered()
+            except StoreError as error:
+                log.debug("the store does not answer: %s", error)
+                service.failed()
+            time.sleep(EVERY)
+
+    async def _ask_broker(self) -> None:
+        while True:
+            client = AIOKafkaClient(**client_options(self._runtime.settings), request_timeout_ms=int(PATIENCE * 1000))
+            try:
+                await asyncio.wait_for(client.bootstrap(), PATIENCE)
+                while True:
+                    await asyncio.wait_for(client.fetch_all_metadata(), PATIENCE)
+                    self._runtime.services.broker.answered()
+                    await asyncio.sleep(EVERY)
+            except (KafkaError, OSError, TimeoutError) as error:
+                log.debug("the broker does not answer: %r", error)
+                self._runtime.services.broker.failed()
+            finally:
+                await client.close()
+            await asyncio.sleep(EVERY / 2)
+
+    # -- answering ---------------------------------------------------------------------------------------------
+
+    async def _serve(self) -> None:
+        if self._socket is not None:
+            app = web.Application()
+            for path, page in self._pages().items():
+                app.router.add_get(path, page)
+            runner = web.AppRunner(app, access_log=None, handle_signals=False)
+            await runner.setup()
+            await web.SockSite(runner, self._socket).start()
+        await self._ask_broker()
+
+    def _pages(self) -> dict[str, Page]:
+        return {
+            "/live": self._live, "/ready": self._ready,
+            "/metrics": self._guarded(self._metrics), "/progress": self._guarded(self._progress),
+        }  # fmt: skip
+
+    def _may(self, request: web.Request) -> bool:
+        token = self._runtime.settings.web_token
+        given = request.headers.get("Authorization", "").encode("utf-8", "surrogateescape")
+        return not token or hmac.compare_digest(given, f"Bearer {token}".encode())
+
+    def _guarded(self, page: Page) -> Page:
+        async def guarded(request: web.Request) -> web.StreamResponse:
+            if self._may(request):
+                return await page(request)
+            told = "this page needs the header `Authorization: Bearer` with the worker's web_token\n"
+            return web.Response(status=401, text=told, headers={"WWW-Authenticate": "Bearer"})
+
+        return guarded
+
+    async def _live(self, request: web.Request) -> web.Response:
+        reason = self._runtime.watchdog.verdict(time.monotonic())
+        return self._said(request, reason, "live")
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        return self._said(request, waits_for(self._runtime, time.monotonic()), "ready")
+
+    def _said(self, request: web.Request, reason: str, good: str) -> web.Response:
+        told = reason if reason and self._may(request) else f"not {good}" if reason else good
+        return web.Response(status=503 if reason else 200, text=f"{told}\n")
+
+    async def _metrics(self, request: web.Request) -> web.Response:  # noqa: ARG002 -- a page
+        return web.Response(body=self._runtime.metrics.text(), headers={"Content-Type": METRICS_TYPE})
+
+    async def _progress(self, request: web.Request) -> web.Response:  # noqa: ARG002 -- a page
+        return web.json_response(progress(self._runtime, self._agents, self._started, time.monotonic()))
+
+
+def _listening(host: str, port: int) -> socket.socket | None:
+    """A socket that listens; None, and a warning, where that address is not to be had."""
+    if not port:
+        return None
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        log.warning(
+            "no /live, /ready, /metrics and /progress of this worker: %s:%s cannot be listened on (%s); give each "
+            "worker of a machine its own web_port, or 0", host, port, error.strerror,
+        )  # fmt: skip
+        return None
+
+
+def waits_for(runtime: Runtime, now: float) -> str:
+    """For whom or what a worker waits; empty when it is ready. Registrations are loaded before it starts."""
+    if not runtime.watchdog.turns(now):
+        return "the event loop does not turn"
+    waiting = runtime.services.waiting(now)
+    if waiting:
+        return f"waiting for {waiting}"
+    return "" if runtime.progress.snapshot.assigned else "waiting for partitions"
+
+
+def progress(runtime: Runtime, agents: list[str], started: float, now: float) -> dict[str, Any]:
+    """The page `/progress`."""
+    snapshot: Snapshot = runtime.progress.snapshot
+    return {
+        "group": runtime.settings.group,
+        "agents": agents,
+        "started": _text(started * 1e6),
+        "seen": _text((time.time() - (now - snapshot.at)) * 1e6),
+        "live": runtime.watchdog.verdict(now) or True,
+        "ready": waits_for(runtime, now) or True,
+        "assigned": snapshot.assigned,
+        "store": _service(runtime.services.store, now) | {"outbox": runtime.outbox},
+        "broker": _service(runtime.services.broker, now),
+        "partitions": [_partition(seen, runtime, now) for seen in snapshot.partitions],
+    }
+
+
+def _service(service: Service, now: float) -> dict[str, Any]:
+    reachable = service.reachable(now)
+    return {
+        "reachable": reachable, "since": _text(service.since * 1e6), "waits": service.waits,
+        "waited_seconds": round(service.waited(now), 3),
+    }  # fmt: skip
+
+
+def _partition(seen: Seen, runtime: Runtime, now: float) -> dict[str, Any]:
+    wall_us = time.time_ns() // 1000
+    return {
+        "topic": runtime.metrics.topic(seen.topic),
+        "partition": seen.partition,
+        "lag": seen.lag,
+        "wanted": seen.wanted,
+        "end": seen.end,
+        "committed": seen.committed,
+        "commit_age_seconds": 0.0 if seen.uncommitted_since is None else round(now - seen.uncommitted_since, 3),
+        "last_event": _text(seen.event_us),
+        "last_event_age_seconds": _age(wall_us, seen.event_us),
+        "last_record_received": _text(seen.received_us),
+        "last_record_age_seconds": _age(wall_us, seen.received_us),
+        "watermark": _text(seen.watermark_us),
+        "open_windows": seen.windows,
+    }
+
+
+def _text(us: float | None) -> str | None:
+    return None if us is None else time_text(int(us))
+
+
+def _age(wall_us: int, us: int | None) -> float | None:
+    return None if us is None else round((wall_us - us) / 1e6, 3)

@@ -1,0 +1,109 @@
+"""What is counted has a row in the documentation, few labels, and a form that Prometheus reads."""
+
+import re
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from models.assembly import Assembly
+from models.evidence import Evidence
+from models.forecast import MEMORY
+from models.profile import WEIGHT
+from models.subject_state import State
+from streams.metrics import MAX_REASONS, OTHER, Metrics
+from streams.progress import Seen, Snapshot
+from streams.services import Services
+
+PAGE = Path(__file__).parents[1] / "docs" / "operations.md"
+PLACE = Seen(
+    "p.inference",
+    2,
+    wanted=5,
+    end=9,
+    committed=3,
+    uncommitted_since=90.0,
+    event_us=1,
+    received_us=1,
+    watermark_us=1,
+    windows=4,
+)
+
+
+def filled() -> Metrics:
+    """Metrics of which each has a value."""
+    made = Metrics(lambda model: model == "digits", "p.")
+    made.watch(lambda: Snapshot(100.0, assigned=True, partitions=(PLACE,)), Services(), lambda: 7)
+    made.record("p.inference", missing=2)
+    made.lost("p.inference", 1)
+    names = ("n", "weight", "late", "capped", "ids_sampled", "ids_repeated", "scores_unusable")
+    made.rows("p.inference", {(model, name): WEIGHT for model in ("digits", "x", "y") for name in names})
+    made.too_late("digits", 1)
+    made.dead_letter("p.labels", "join")
+    made.commit(done=True)
+    made.commit(done=False)
+    made.closed("p.inference", 3)
+    made.assessed(2, 0.01)
+    made.stored("apply", 0.02)
+    made.kept(4, 1)
+    made.labels(joined=1, unmatched=2)
+    made.heartbeat("digits", 10, 2, {"full": 3}, 1)
+    made.embedded("CPUExecutionProvider", 16, 0.1)
+    return made
+
+
+def test_every_metric_has_its_row() -> None:
+    """Name and meaning as in streams/metrics.py, and nothing besides."""
+    made = filled()
+    wanted = set()
+    for family in made.registry.collect():
+        counter = family.type == "counter"
+        labels = sorted({name for one in family.samples for name in one.labels} - {"le"})
+        shown = f"`{family.name}{'_total' if counter else ''}`"
+        wanted.add(f"| {shown} | {family.type} | {', '.join(labels)} | {family.documentation} |")
+    lines = re.findall(r"^\| `bestbefore_.*$", PAGE.read_text("utf-8"), re.M)
+    assert sorted(lines) == sorted(wanted)
+
+
+def test_prometheus_reads_what_is_told() -> None:
+    found = {
+        (one.name, tuple(sorted(one.labels.items()))): one.value
+        for family in text_string_to_metric_families(filled().text().decode())
+        for one in family.samples
+    }
+    inference = ("topic", "inference")
+    assert found["bestbefore_records_total", (inference,)] == 1
+    assert found["bestbefore_missing_records_total", (inference,)] == 2
+    assert found["bestbefore_events_total", (("model", "digits"), inference)] == WEIGHT
+    assert found["bestbefore_event_weight_total", (("model", "digits"), inference)] == 1
+    assert found["bestbefore_lag_records", (("partition", "2"), inference)] == 4
+    assert found["bestbefore_outbox_records", ()] == 7
+    assert found["bestbefore_assess_seconds_count", ()] == 1
+    assert all(name.startswith("bestbefore_") for name, _ in found)
+
+
+def test_a_model_that_nobody_registered_is_no_label() -> None:
+    """Nor is a topic's prefix, and all of them together are one series."""
+    text = filled().text().decode()
+    assert 'model="x"' not in text
+    assert 'model="y"' not in text
+    assert f'bestbefore_events_total{{model="{OTHER}",topic="inference"}} {2.0 * WEIGHT}' in text
+    assert "p.inference" not in text
+
+
+def test_reasons_of_clients_are_few_and_plain() -> None:
+    made = Metrics(lambda _: True, "")
+    made.heartbeat("m", 0, 0, {f"reason-{i}": 1 for i in range(100)}, 0)
+    made.heartbeat("m", 0, 0, {'"} 1\nfake 2': 5, "Upper": 1, "x" * 40: 1}, 0)
+    reasons = set(re.findall(r'bestbefore_client_dropped_events_total\{.*reason="([^"]*)"', made.text().decode()))
+    assert len(reasons) == MAX_REASONS + 1
+    assert OTHER in reasons
+
+
+def test_a_window_that_memory_has_let_go_is_too_late() -> None:
+    state = State(Assembly(10), ring=[Evidence(start * 10) for start in range(5, 5 + MEMORY)])
+    assert [start for start in (0, 40, 50, 60) if state.forgets(start)] == [0, 40]
+    state.ring.pop()
+    assert not state.forgets(0)  # there is room for it
+    state.life.born_us = 500
+    assert state.forgets(480)
+    assert not state.forgets(495)
