@@ -48,11 +48,11 @@ def _part(side: Half, event: Event) -> Part:
 
 def _refuse_cut(about: dict[str, str], data: bytes) -> None:
     if not data or data == b"null":
-        where = about.get("dataref", "")
-        raise Unadaptable(f"the event holds no data{f', it lies at {where[:200]!r}' if where else ''}")
+        raise Unadaptable(f"the event holds no data{', only a reference to it' if about.get('dataref') else ''}")
     found = _RANGE.search(about.get("contentrange", ""))
     if found and int(found[2]) - int(found[1]) + 1 < int(found[3]):
-        raise Unadaptable(f"the payload was cut: {found[0]}; collect fewer columns, or rows one by one")
+        kept = int(found[2]) - int(found[1]) + 1
+        raise Unadaptable(f"the payload was cut to {kept} of {int(found[3])} bytes; collect fewer columns")
 
 
 ADAPTER = Adapter("azure-ml", "Azure ML data collector (CloudEvents)", read, pairs=True)

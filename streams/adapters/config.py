@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from models.descriptors.paths import join
 from models.descriptors.problem import DescriptorProblem
 from models.descriptors.text import parse
 from models.units import duration_us
@@ -36,6 +37,7 @@ KEYS = (
 _OUTPUT_KEYS = ("label", "scores", "value", "classes")
 _PAIR_KEYS = ("within", "most")
 _MOST_SEGMENT = 8
+_LONG = 100  # characters of what a message shows
 
 
 class Pattern(NamedTuple):
@@ -103,14 +105,15 @@ class _Reader(NamedTuple):
 
     def wrong(self, path: str, message: str) -> NoReturn:
         """Raises SettingsError with the line of `path`, or of what is around it."""
-        raise SettingsError(f"{self.place(path)}: {path}: {message}" if path else f"{self.name}: {message}")
+        shown = path if len(path) <= _LONG else f"{path[:_LONG]}…"
+        raise SettingsError(f"{self.place(path)}: {shown}: {message}" if path else f"{self.name}: {message}")
 
     def place(self, path: str) -> str:
-        """File and line of `path`."""
-        around = path
-        while around and around not in self.lines:
-            around = re.sub(r"""(\[[^\[\]]*\]|\.?[^.\[\]]+)$""", "", around)
-        return f"{self.name}:{self.lines.get(around, 1)}"
+        """File and line of `path`, or of the nearest thing around it that has one."""
+        path = path[:1000]
+        ends = (end for end in range(len(path), 0, -1) if end == len(path) or path[end] in ".[")
+        line = next((self.lines[path[:end]] for end in ends if path[:end] in self.lines), 1)
+        return f"{self.name}:{line}"
 
     def known(self, path: str, found: Any, keys: tuple[str, ...]) -> dict[str, Any]:
         """The object, if it has no other keys."""
@@ -118,9 +121,9 @@ class _Reader(NamedTuple):
             self.wrong(path, f"expected an object with {', '.join(keys)}")
         for key in found:
             if key not in keys:
-                near = difflib.get_close_matches(key, keys, 1)
+                near = difflib.get_close_matches(key[:_LONG], keys, 1)
                 hint = f"did you mean `{near[0]}`?" if near else f"there are {', '.join(keys)}"
-                self.wrong(f"{path}.{key}".lstrip("."), f"no such key; {hint}")
+                self.wrong(join(path, key) if path else key, f"no such key; {hint}")
         return found
 
 
@@ -157,9 +160,9 @@ def _listed(found: Any) -> list[Any]:
 
 def _adapter(at: _Reader, path: str, found: Any) -> Adapter:
     if not isinstance(found, str) or found not in ADAPTERS:
-        near = difflib.get_close_matches(str(found), ADAPTERS, 1)
+        near = difflib.get_close_matches(str(found)[:_LONG], ADAPTERS, 1)
         hint = f"did you mean {near[0]}? " if near else ""
-        at.wrong(path, f"no adapter {found!r}; {hint}There are {', '.join(ADAPTERS)}")
+        at.wrong(path, f"no adapter {str(found)[:_LONG]!r}; {hint}There are {', '.join(ADAPTERS)}")
     return ADAPTERS[found]
 
 
@@ -177,7 +180,7 @@ def _pattern(at: _Reader, path: str, found: Any) -> Pattern:
     try:
         return Pattern(found, re.compile(expression, re.DOTALL))
     except re.error:
-        at.wrong(path, f"{found!r} has a placeholder twice")
+        at.wrong(path, f"{found[:_LONG]!r} has a placeholder twice")
 
 
 def _places(at: _Reader, path: str, found: Any) -> Places:
@@ -194,8 +197,8 @@ def _places(at: _Reader, path: str, found: Any) -> Places:
         elif isinstance(one, str) and is_path(one):
             places.append(Place(path=one.lower() if one.startswith("header") else one))
         else:
-            at.wrong(here, f"{one!r} is no path; one begins with {', '.join(ROOTS)}, as in header.x-site; "
-                     f"for a value of all records write {{fixed: {one}}}")  # fmt: skip
+            at.wrong(here, f"{str(one)[:_LONG]!r} is no path; one begins with {', '.join(ROOTS)}, as in header.x-site; "
+                     f"for a value of all records write {{fixed: {str(one)[:_LONG]}}}")  # fmt: skip
     return tuple(places)
 
 
@@ -223,7 +226,7 @@ def _features(at: _Reader, path: str, found: Any) -> tuple[str, ...] | dict[str,
 
 def _row_path(at: _Reader, path: str, found: Any) -> str:
     if not isinstance(found, str) or not is_row_path(found):
-        at.wrong(path, f'{found!r} is no path in a row; write a column, as in age, person.age or ["a.b"]')
+        at.wrong(path, f'{str(found)[:_LONG]!r} is no path in a row; write a column, as in age, person.age or ["a.b"]')
     return found
 
 

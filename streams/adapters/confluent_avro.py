@@ -58,7 +58,7 @@ def read(record: Record, schemas: Schemas | None) -> list[Part]:
     try:
         row = schemaless_reader(stream, schema, None)
     except _UNREADABLE as error:
-        raise Unadaptable(f"not of schema {number}: {type(error).__name__} {str(error)[:80]}") from None
+        raise Unadaptable(f"not of schema {number}: {type(error).__name__}") from None
     if stream.read(1):
         raise Unadaptable(f"not of schema {number}: bytes are left after the record")
     if not isinstance(row, dict):

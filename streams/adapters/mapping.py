@@ -84,7 +84,7 @@ def _sampling(part: Part, plan: Plan) -> Any:
         try:
             return float(found)
         except ValueError:
-            raise Unadaptable(f"sampling {found[:40]!r} is no number; see `sampling:` in {plan.where}") from None
+            raise Unadaptable(f"the sampling is a text that is no number; see `sampling:` in {plan.where}") from None
     return part.sampling if found is None else found
 
 
@@ -171,12 +171,9 @@ def cell(value: Any) -> Any:
     try:
         number = float(value)
     except (OverflowError, TypeError, ValueError):
-        raise Unadaptable(f"{type(value).__name__} {_short(value)} is no number, text or boolean") from None
+        known = f"a {type(value).__name__}" if not isinstance(value, int) else "an integer beyond 1e308"
+        raise Unadaptable(f"a feature is {known}; expected a number, text or a boolean") from None
     return number if math.isfinite(number) else None
-
-
-def _short(value: Any) -> str:
-    return "beyond 1e308" if isinstance(value, int) else str(value)[:40]
 
 
 # -- events --------------------------------------------------------------------------------------------------

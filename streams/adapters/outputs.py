@@ -7,13 +7,13 @@ label where there are scores as well. What could be two things is refused, and t
 import math
 from typing import Any
 
+import msgspec
+
 from models.descriptors.paths import value_at
 from streams.adapters.contract import Row
 from streams.adapters.plan import OutputPlan
 from streams.errors import Unadaptable
-from streams.records import Output
-
-MOST_CLASSES = 100_000
+from streams.records import MAX_CLASSES, Output
 
 
 def output_of(row: Row, plan: OutputPlan, where: str = "") -> Output | None:
@@ -22,7 +22,12 @@ def output_of(row: Row, plan: OutputPlan, where: str = "") -> Output | None:
     told = _scores(scores, plan.classes)
     said = _label(label, plan.classes)
     number = _value(value)
-    return None if told is None and said is None and number is None else Output(said, told, number)
+    if told is None and said is None and number is None:
+        return None
+    try:
+        return msgspec.convert({"label": said, "scores": told, "value": number}, Output)
+    except msgspec.ValidationError as error:
+        raise Unadaptable(f"the answer is beyond its limits: {error}") from None
 
 
 def _named(row: Row, plan: OutputPlan, where: str) -> tuple[Any, Any, Any]:
@@ -72,8 +77,8 @@ def _scores(found: Any, classes: tuple[str, ...]) -> dict[str, float] | None:
         pairs = list(zip(classes or map(str, range(len(found))), found, strict=True))
     else:
         raise Unadaptable(f"scores are a {type(found).__name__}; expected a list of numbers, or class: number")
-    if len(pairs) > MOST_CLASSES:
-        raise Unadaptable(f"{len(pairs)} scores in one answer; at most {MOST_CLASSES} are read")
+    if len(pairs) > MAX_CLASSES:
+        raise Unadaptable(f"{len(pairs)} scores in one answer; at most {MAX_CLASSES} are read")
     return {str(name): _number(one, "score") for name, one in pairs}
 
 
@@ -114,6 +119,5 @@ def _number(found: Any, what: str) -> float:
             return float(found)
         except OverflowError:
             pass
-    raise Unadaptable(
-        f"the {what} is {'too large' if isinstance(found, int) else str(found)[:40]!r}; expected a number"
-    )
+    known = "an integer beyond 1e308" if type(found) is int else f"a {type(found).__name__}"
+    raise Unadaptable(f"the {what} is {known}; expected a number")

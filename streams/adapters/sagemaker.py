@@ -70,15 +70,13 @@ def _read(body: _Body | None, side: Half) -> tuple[Any, list[Row] | None]:
         try:
             data = base64.b64decode(data, validate=True).decode("utf-8")
         except (binascii.Error, ValueError):
-            raise Unadaptable(
-                f"the {side} is binary ({kind[:60] or 'no content type'}); CSV and JSON are read"
-            ) from None
+            raise Unadaptable(f"the {side} is binary; CSV and JSON are read") from None
         encoding = "JSON" if "json" in kind else "CSV"
     if encoding == "JSON":
         return body_of(data, side)
     if encoding == "CSV":
         return None, csv_rows(data, side)
-    raise Unadaptable(f"the {side} has encoding {encoding[:20]!r}; CSV, JSON and BASE64 are read")
+    raise Unadaptable(f"the {side} is in none of CSV, JSON and BASE64")
 
 
 ADAPTER = Adapter("sagemaker", "SageMaker data capture", read)

@@ -38,7 +38,7 @@ def from_raw(name: str, datatype: str, shape: Sequence[int], raw: bytes) -> Tens
         return Tensor(name, shape, halves.view("<f4").tolist())
     dtype = _DTYPES.get(datatype)
     if dtype is None:
-        raise Unadaptable(f"tensor {name[:60]!r}: datatype {datatype[:20]!r} is none of {', '.join(sorted(DATATYPES))}")
+        raise Unadaptable(f"tensor {name[:60]!r}: its datatype is none of {', '.join(sorted(DATATYPES))}")
     return Tensor(name, shape, np.frombuffer(_whole(name, raw, np.dtype(dtype).itemsize), dtype).tolist())
 
 

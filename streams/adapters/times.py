@@ -9,6 +9,7 @@ from streams.records import time_us
 
 # The unit of a number is known by its size, for times from 1973 to 2286.
 _UNITS = ((1e8, 1e10, 1_000_000), (1e11, 1e13, 1_000), (1e14, 1e16, 1), (1e17, 1e19, 0.001))
+_EXPECTED = "expected RFC 3339 text, as in 2026-11-20T10:00:00Z"
 _SPACED = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\S+?) ?(UTC|[Zz])?$")
 _NANOSECONDS = re.compile(r"(\.\d{6})\d+")
 
@@ -28,7 +29,7 @@ def moment(value: Any, *, naive: bool = False) -> int:
             if low <= value < high:
                 return round(value * scale)
     if not isinstance(value, str):
-        raise Unadaptable(f"{str(value)[:60]!r} is no time; expected RFC 3339 text or a number of seconds since 1970")
+        raise Unadaptable(f"a {type(value).__name__} is no time; {_EXPECTED}, or a number of seconds since 1970")
     if re.fullmatch(r"\d{9,19}(\.\d{1,9})?", value):
         return moment(float(value) if "." in value else int(value))
     found = _SPACED.fullmatch(value)
@@ -36,9 +37,9 @@ def moment(value: Any, *, naive: bool = False) -> int:
     try:
         parsed = datetime.fromisoformat(_NANOSECONDS.sub(r"\1", text))
     except ValueError:
-        raise Unadaptable(f"{value[:60]!r} is no time; expected RFC 3339, as in 2026-11-20T10:00:00Z") from None
+        raise Unadaptable(f"a text of {len(value)} characters is no time; {_EXPECTED}") from None
     if parsed.tzinfo is None:
         if not naive:
-            raise Unadaptable(f"time {value[:60]!r} has no zone; expected RFC 3339, as in 2026-11-20T10:00:00Z")
+            raise Unadaptable(f"a time has no zone; {_EXPECTED}")
         parsed = parsed.replace(tzinfo=UTC)
     return time_us(parsed)

@@ -78,13 +78,13 @@ def _rows(trace: list[_Entry], activity: str) -> list[Row] | None:
 
 def _tensor(tensor: _Tensor) -> Tensor:
     if tensor.dtype not in DATATYPES:
-        raise Unadaptable(f"tensor {tensor.name[:60]!r}: dtype {tensor.dtype[:20]!r} is none of Triton's")
+        raise Unadaptable(f"tensor {tensor.name[:60]!r}: its dtype is none of Triton's")
     texts = tensor.data.split(",") if tensor.data else []
     try:
         shape = [int(axis) for axis in tensor.shape.split(",")] if tensor.shape else [len(texts)]
         values: list[Any] = texts if tensor.dtype == "BYTES" else [float(text) for text in texts]
-    except ValueError as error:
-        raise Unadaptable(f"tensor {tensor.name[:60]!r}: {str(error)[:80]}") from None
+    except ValueError:
+        raise Unadaptable(f"tensor {tensor.name[:60]!r}: data or shape holds what is no number") from None
     return Tensor(tensor.name, shape, values)
 
 
