@@ -242,6 +242,17 @@ def test_halves_given_up_beside_a_refused_record_are_told_with_the_next() -> Non
     assert len(source.rest()) == 2
 
 
+def test_the_other_half_of_a_pair_that_is_refused_is_told() -> None:
+    (source, _) = read(HEAD + "    version: {fixed: 1}\n").of("a") or pytest.fail("no source")
+    request, response = SAMPLES["kserve"][0], SAMPLES["kserve"][3]
+    assert source.adapt(request) == []
+    with pytest.raises(Unadaptable, match=r"\[1, 2\] rows in request and response"):
+        source.adapt(response._replace(value=b'{"predictions": [1, 2]}'))
+    (told,) = source.rest()
+    assert (told.id, told.side) == ("k-1", "request")
+    assert "of no use" in told.reason
+
+
 # -- the real emitter ----------------------------------------------------------------------------------------
 
 

@@ -13,7 +13,7 @@ from streams.adapters.contract import Part, Unpaired
 
 WITHIN_US = 600_000_000
 MOST = 20_000  # halves that wait
-MOST_BYTES = 64 * 2**20  # of the records they came in
+MOST_BYTES = 16 * 2**20  # of the records they came in; decoded they take several times as much
 
 
 class _Waiting(NamedTuple):

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from streams.adapters.contract import Adapter, Part, Record, Thing, Unpaired
+from streams.adapters.contract import Adapter, Part, Record, Side, Thing, Unpaired
 from streams.adapters.mapping import things_of
 from streams.adapters.pairing import MOST, WITHIN_US, Pairing
 from streams.adapters.plan import Plan
@@ -61,7 +61,19 @@ class Source:
             if isinstance(one, Unpaired):
                 self._given_up.append(one)
             else:
-                yield from things_of(one, self.plan, record)
+                yield from self._of_pair(one, part, record)
+
+    def _of_pair(self, pair: Part, last: Part, record: Record) -> list[Thing]:
+        """The events of a pair. If it cannot be used, the record is refused, and so its other half is told."""
+        try:
+            return things_of(pair, self.plan, record)
+        except BadRecord:
+            if last.side != "both":
+                other: Side = "response" if last.side == "request" else "request"
+                self._given_up.append(
+                    Unpaired(last.id, other, f"its {last.side} came, and together they are of no use")
+                )
+            raise
 
 
 def _around(record: Record, names: Mapping[str, str]) -> dict[str, Any]:
