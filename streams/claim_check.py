@@ -73,7 +73,7 @@ def fetch(
     found = hashlib.sha256(content).hexdigest()
     if sha256 is not None and found != sha256.lower().removeprefix("sha256:"):
         raise BadInput(
-            f"dataref {dataref!r} hashes to sha256 {found}, the record promises {sha256}: was it overwritten?"
+            f"dataref {dataref!r} hashes to sha256 {found}, the record promises {sha256[:80]!a}: was it overwritten?"
         )
     return content
 

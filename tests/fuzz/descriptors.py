@@ -218,7 +218,9 @@ def settings(content: bytes) -> None:
         (Path(name) / "bestbefore.toml").write_bytes(content)
         lines = [line.partition("=") for line in content.decode("utf-8", "replace").replace("\x00", "").splitlines()]
         environment = {
-            f"BESTBEFORE_{key.strip().upper()}": value.strip(" \"'") for key, _, value in lines if key.strip()
+            f"BESTBEFORE_{key.strip().upper()}": value.strip(" \"'")
+            for key, _, value in lines
+            if key.strip() and not key.strip().endswith("_file")
         }
         try:
             found = load({}, Path(name))
@@ -366,6 +368,7 @@ SECTION = {
 TOML = (
     'broker = "localhost:9092"\nstore = "sqlite:///a.db"\ndefault_window = "1 hour"\npartitions = 3\nkeep_rate = 0.5\n'
     'dataref_prefixes = ["s3://a"]\nembed_batch = 8\nprovider_policy = "cpu"\n'
+    'web_token_file = "bestbefore.toml"\n'
 )
 
 

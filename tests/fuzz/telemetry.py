@@ -5,7 +5,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import fsspec
 import msgspec
@@ -33,6 +33,7 @@ from streams.claim_check import fetch
 from streams.embedded import NOTHING, Recomputed, embedded_batch
 from streams.frames import Decoded, frame_bytes
 from streams.heartbeats import Heartbeat, Recorders, heartbeat_batch
+from streams.intake import Intake
 from streams.lane import change_record, profile_record
 from streams.registry import Registry
 from streams.settings import Settings
@@ -43,6 +44,7 @@ from tests.fuzz.records import of_record, record, written
 from tests.fuzz.target import Target
 from tests.profile_rig import REFERENCE
 
+A = TypeVar("A", bound=Intake)
 HOUR = 3_600_000_000
 NOW = 1_795_168_800_000_000
 TIME = "2026-11-20T10:00:00.123Z"
@@ -164,9 +166,9 @@ class Desk:
         self.settings, self.registry = Settings(), registry()
 
 
-def ingest() -> Ingest:
+def at_desk(kind: type[A]) -> A:
     """The agent without a broker or a store."""
-    made = Ingest.__new__(Ingest)
+    made = kind.__new__(kind)
     made.runtime = Desk()  # type: ignore[assignment]
     return made
 
@@ -174,7 +176,7 @@ def ingest() -> Ingest:
 def inference(content: bytes) -> None:
     """A record of the topic inference: a frame, a heartbeat or a single event, told apart as the agent does it."""
     sent = record(content)
-    found = ingest().decode(Message(*sent))
+    found = at_desk(Ingest).decode(Message(*sent))
     describes, of, temperature = registry().describes, registry().get, registry().temperature
     if isinstance(found, Heartbeat):
         Recorders(4).missing(found)
@@ -208,7 +210,7 @@ def frame(content: bytes) -> None:
 
 def label(content: bytes) -> None:
     """A label, joined with a prediction."""
-    found = Label.decode(Label.__new__(Label), Message(*record(content)))
+    found = at_desk(Label).decode(Message(*record(content)))
     stamped = Stamped(7, NOW, (found, None))
     prediction = Prediction(
         model="m",
@@ -229,7 +231,7 @@ def label(content: bytes) -> None:
 def lifecycle(content: bytes) -> None:
     """A lifecycle event, as it is handed on."""
     sent = Message(*record(content))
-    found = Lifecycle.decode(Lifecycle.__new__(Lifecycle), sent)
+    found = at_desk(Lifecycle).decode(sent)
     if found is not None:
         change = change_of(found)
         for version in concerned(change, found.model, registry()):
@@ -239,7 +241,7 @@ def lifecycle(content: bytes) -> None:
 def sampled_input(content: bytes) -> None:
     """A sampled input: its headers, its tensor, its place in a profile."""
     sent = record(content)
-    sample = Embed.decode(Embed.__new__(Embed), Message(*sent))
+    sample = at_desk(Embed).decode(Message(*sent))
     try:
         tensor = as_taken(decode_tensor(sent.value or b"", sample.dtype, sample.shape, (1, 2, 2)), np.dtype(np.float32))
         found = Recomputed(tensor.reshape(-1)[:2].astype(np.float32), 0, 2, np.array([0.9, 0.1], np.float32))
