@@ -6,6 +6,7 @@ BestbeforeError
 ├── BadRecord            a record cannot be used; it goes to the dead letters with `stage`
 │   ├── Undecodable      the bytes are not what their content type says
 │   ├── Invalid          decoded, but a required field is missing or has the wrong type
+│   ├── Unadaptable      not what the adapter of its topic reads, or it lacks what sources.yaml says is there
 │   └── BadInput         a sampled input cannot be embedded
 ├── TooNew               what is stored was written by a newer version than this; nothing was changed
 ├── ModelError           an ONNX file is corrupt, swapped or has no such output
@@ -33,7 +34,7 @@ class DescriptorError(BestbeforeError):
 class BadRecord(BestbeforeError):
     """A record that cannot be used.
 
-    `stage` is where it failed: decode, validate, join, embed.
+    `stage` is where it failed: decode, adapt, validate, join, embed.
     """
 
     stage = "decode"
@@ -47,6 +48,12 @@ class Invalid(BadRecord):
     """A required field is missing or has the wrong type."""
 
     stage = "validate"
+
+
+class Unadaptable(BadRecord):
+    """Not what the adapter of its topic reads, or it lacks what the configuration of the source says is there."""
+
+    stage = "adapt"
 
 
 class BadInput(BadRecord):

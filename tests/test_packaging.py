@@ -104,7 +104,10 @@ def _imported(folder: Path) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("folder", "own", "extras"),
     [
-        *((name, {*TOP, "bestbefore_client"}, ["local", "demo"] if name == "infra" else []) for name in TOP),
+        *(
+            (name, {*TOP, "bestbefore_client"}, {"infra": ["local", "demo"], "streams": ["avro"]}.get(name, []))
+            for name in TOP
+        ),
         ("client/bestbefore_client", {"bestbefore_client"}, ["confluent"]),
     ],
 )
