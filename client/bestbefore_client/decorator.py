@@ -40,60 +40,62 @@ def observed(recorder: Recorder, *, id: str | None = None, read: Read | None = N
 
     def decorate(function: F) -> F:
         signature = inspect.signature(function)
-        reader = read or _plain
-        name = id
 
-        def begin(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Noting, dict[str, Any], float]:
-            arguments = _arguments(signature, args, kwargs)
-            given = arguments.get(name) if name else None
-            return Noting(None if given is None else _text(given)), arguments, time.perf_counter()
-
-        def end(call: tuple[Noting, dict[str, Any], float], answer: Any, status: int) -> None:
-            noting, arguments, began = call
-            latency = 1e3 * (time.perf_counter() - began)
-            _record(recorder, noting, latency, status, lambda: reader(arguments, answer) if status == 200 else {})
+        def call(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
+            return _Call(recorder, _arguments(signature, args, kwargs), id, read or _plain)
 
         if inspect.iscoroutinefunction(function):
 
             @functools.wraps(function)
             async def in_turn(*args: Any, **kwargs: Any) -> Any:
-                call = begin(args, kwargs)
-                try:
-                    with call[0]:
-                        answer = await function(*args, **kwargs)
-                except Exception:
-                    end(call, None, 500)
-                    raise
-                end(call, answer, 200)
-                return answer
+                with call(args, kwargs) as made:
+                    made.answer = await function(*args, **kwargs)
+                return made.answer
 
             return cast("F", in_turn)
 
         @functools.wraps(function)
         def at_once(*args: Any, **kwargs: Any) -> Any:
-            call = begin(args, kwargs)
-            try:
-                with call[0]:
-                    answer = function(*args, **kwargs)
-            except Exception:
-                end(call, None, 500)
-                raise
-            end(call, answer, 200)
-            return answer
+            with call(args, kwargs) as made:
+                made.answer = function(*args, **kwargs)
+            return made.answer
 
         return cast("F", at_once)
 
     return decorate
 
 
-def _record(
-    recorder: Recorder, noting: Noting, latency: float, status: int, read: Callable[[], Mapping[str, Any]]
-) -> None:
-    try:
-        fields: dict[str, Any] = {"id": noting.id, "latency_ms": latency, "status": status, **read(), **noting.fields}
-        recorder.record(**fields)
-    except Exception as error:  # noqa: BLE001 -- telemetry must never fail the request it is about
-        recorder.invalid(error)  # also for names that are none of an argument
+class _Call:
+    """One call of a decorated function, while it is entered; leaving it records the call."""
+
+    __slots__ = ("_arguments", "_began", "_noting", "_read", "_recorder", "answer")
+
+    def __init__(self, recorder: Recorder, arguments: dict[str, Any], id: str | None, read: Read) -> None:
+        self._recorder, self._arguments, self._read = recorder, arguments, read
+        given = arguments.get(id) if id else None
+        self._noting = Noting(None if given is None else _text(given))
+        self.answer: Any = None
+
+    def __enter__(self) -> _Call:
+        self._began = time.perf_counter()
+        self._noting.__enter__()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._noting.__exit__()
+        if kind is None:
+            self._record(200)
+        elif issubclass(kind, Exception):  # whoever cancels or ends the process has not seen the model fail
+            self._record(500)
+
+    def _record(self, status: int) -> None:
+        latency = 1e3 * (time.perf_counter() - self._began)
+        try:
+            read = self._read(self._arguments, self.answer) if status == 200 else {}
+            fields = {"id": self._noting.id, "latency_ms": latency, "status": status, **read, **self._noting.fields}
+            self._recorder.record(**fields)
+        except Exception as error:  # noqa: BLE001 -- telemetry must never fail the request it is about
+            self._recorder.invalid(error)  # also for names that are none of an argument
 
 
 def _arguments(signature: inspect.Signature, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
