@@ -52,20 +52,12 @@ _PLATFORMS = {
     ("Darwin", "x86_64"): "darwin-amd64",
 }  # fmt: skip
 
-_SERVER = """\
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@{host}:{controller}
+# Behind the settings of any embedded broker: of a name that comes twice Kafka takes the last.
+_SECURED = """\
 listeners={listeners},CONTROLLER://{host}:{controller}
 advertised.listeners={listeners}
 listener.security.protocol.map=USERS:SASL_SSL,OPEN:SASL_PLAINTEXT,MTLS:SSL,EXPIRED:SSL,ELSEWHERE:SSL,CONTROLLER:PLAINTEXT
 inter.broker.listener.name=MTLS
-controller.listener.names=CONTROLLER
-log.dirs=data
-auto.create.topics.enable=false
-offsets.topic.replication.factor=1
-offsets.topic.num.partitions=4
-group.initial.rebalance.delay.ms=0
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
 listener.name.open.sasl.enabled.mechanisms=PLAIN
 ssl.keystore.type=PEM
@@ -129,7 +121,8 @@ class SecuredBroker(Broker):
         self.ports["CONTROLLER"] = controller
         ports = {"USERS": broker, **{name: port for name, port in self.ports.items() if name != "CONTROLLER"}}
         listeners = ",".join(f"{name}://{HOST}:{port}" for name, port in ports.items())
-        text = _SERVER.format(host=HOST, controller=controller, listeners=listeners)
+        text = super().properties(broker, controller)
+        text += _SECURED.format(host=HOST, controller=controller, listeners=listeners)
         # Java reads these files as Latin-1, and its escapes as anything.
         quoted = "".join(f"\\u{ord(char):04x}" for char in PASSWORD)
         plain = _JAAS.format("plain.Plain", f' user_{USER}="{quoted}"')
