@@ -123,7 +123,7 @@ class Label(Intake):
     def _catching_up(self) -> Callable[[], bool]:
         """Whether inferences that are at the broker now may still be on their way into the store."""
         runtime, topic = self.runtime, self.runtime.settings.topic(INFERENCE)
-        ends = {tp: runtime.app.consumer.highwater(tp) for tp in runtime.processed if tp.topic == topic}
+        ends = {tp: runtime.app.consumer.highwater(tp) for tp in runtime.progress.wanted if tp.topic == topic}
         limit = time.monotonic() + runtime.settings.seconds("label_patience")
         stored_by = 0.0
 
@@ -131,7 +131,7 @@ class Label(Intake):
             nonlocal stored_by
             now = time.monotonic()
             # A partition that was lost in the meantime is no longer waited for.
-            if any(runtime.processed.get(tp, end) < end for tp, end in ends.items()):
+            if any(runtime.progress.wanted.get(tp, end) < end for tp, end in ends.items()):
                 stored_by = now + STORED_AFTER
             return now < min(stored_by, limit)
 

@@ -11,9 +11,9 @@ from models.reference import Reference, unregistered
 from streams.errors import Invalid, StoreError
 from streams.records import UNREADABLE
 
-MAX_UNKNOWN = 10_000
 T = TypeVar("T")
 MOST_UNKNOWN = 1000  # model versions nobody registered; each has profiles, and a state in the store
+STAND_INS = 10_000  # references of those, and of names that are only asked for, kept to be given again
 
 
 class Registry:
@@ -37,7 +37,7 @@ class Registry:
         found = self._known.get(key) or self._unknown.get(key)
         if found is None:
             found = unregistered(model, version, window_us=self._window, lateness_us=self._lateness)
-            if len(self._unknown) < MAX_UNKNOWN:
+            if len(self._unknown) < STAND_INS:
                 self._unknown[key] = found
         return found
 

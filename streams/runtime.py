@@ -57,7 +57,6 @@ class Runtime:
         self.frontiers: Frontiers = app.frontiers
         self.services = Services()
         self.progress = Progress(self._end_of, self._due)
-        self.processed: dict[TP, int] = self.progress.wanted
         self.metrics = Metrics(self.registry.describes, settings.topic_prefix)
         app.on_commit = lambda done: self.metrics.commit(done=done)
         app.on_lost = self.metrics.lost
