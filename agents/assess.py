@@ -24,6 +24,7 @@ from models.profile import Profile
 from models.reference import Reference
 from models.subject_state import FORMAT as STATE_FORMAT
 from models.subject_state import State, fresh
+from streams.chunks import Chunk
 from streams.delivery import Cursor
 from streams.errors import BadRecord, Fenced
 from streams.event_store import DAY_US, EventStore
@@ -75,16 +76,19 @@ class Assess:
         """The body of the Faust agent."""
         await take_all(self.runtime, self.name, stream, self.take)
 
-    async def take(self, message: Any) -> None:
-        """Take in one profile; it is applied together with others."""
-        if message.generation_id != self.runtime.app.consumer_generation_id:
-            return
-        part = await self._part(message.tp, message.generation_id)
-        # Also after a claim that was fenced: what it had taken in and not applied must come again.
-        if part is None or not await part.cursor.admit(message.offset):
-            return
-        self.runtime.progress.taken(part.tp, part.cursor.wanted, int(message.timestamp * 1e6))
-        self.runtime.metrics.record(part.tp.topic, missing=message.offset - part.admitted - 1)
+    async def take(self, chunk: Chunk) -> None:
+        """Take in profiles; they are applied together with others."""
+        for message in chunk.records:
+            if chunk.generation_id != self.runtime.app.consumer_generation_id:
+                return
+            part = await self._part(chunk.tp, chunk.generation_id)
+            # Also after a claim that was fenced: what it had taken in and not applied must come again.
+            if part is not None and await part.cursor.admit(message.offset):
+                await self._take(part, message)
+
+    async def _take(self, part: Part, message: Any) -> None:
+        self.runtime.progress.taken(part.tp, part.cursor.wanted, message.timestamp * 1000)
+        self.runtime.metrics.records(part.tp.topic, 1, message.offset - part.admitted - 1)
         part.admitted, part.heard_last = message.offset, time.monotonic()
         self._taking = True  # and stays so where this is cancelled, at the end of the worker
         part.waiting.append((message.offset, await self._read(message)))

@@ -71,7 +71,7 @@ class Embed(Intake):
 
     async def digest(self, lane: Lane, message: Any, record: InputSample) -> None:
         """Wait for a full batch; while one is computed the next one fills."""
-        lane.queued(Stamped(message.offset, int(message.timestamp * 1e6), (record, message)))
+        lane.queued(Stamped(message.offset, message.timestamp * 1000, (record, message)))
         self._waiting += 1
         if self._waiting >= self.runtime.settings.embed_batch:
             await self._launch()

@@ -60,7 +60,7 @@ class Ingest(Intake):
 
     async def digest(self, lane: Lane, message: Any, record: Decoded | InferenceEvent | Heartbeat) -> None:
         """Frames and heartbeats go straight into the book, single events together with others."""
-        received = int(message.timestamp * 1e6)
+        received = message.timestamp * 1000
         if isinstance(record, InferenceEvent):
             lane.queued(Stamped(message.offset, received, record))
             if len(lane.queue) >= MAX_WAITING:

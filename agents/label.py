@@ -43,7 +43,7 @@ class Label(Intake):
 
     async def digest(self, lane: Lane, message: Any, record: LabelEvent) -> None:
         """Labels wait shortly for others, so that the store is asked for many at once."""
-        lane.queued(Stamped(message.offset, int(message.timestamp * 1e6), (record, message)))
+        lane.queued(Stamped(message.offset, message.timestamp * 1000, (record, message)))
         if len(lane.queue) >= MAX_WAITING:
             await self._join(lane)
 

@@ -7,8 +7,9 @@ from typing import Any
 
 import faust
 
+from streams.chunks import Buffer
 from streams.connection import faust_credentials
-from streams.delivery import Buffer, Frontiers, FrontierTransport, unnoticed
+from streams.delivery import Frontiers, FrontierTransport, unnoticed
 from streams.security import brokers
 from streams.settings import Settings
 

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -28,9 +28,9 @@ from aiokafka.structs import OffsetAndMetadata, TopicPartition
 from faust.exceptions import ProducerSendError
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
 from faust.types import TP
-from mode.utils.queues import ThrowableQueue
 
 from models.window_book import Clock
+from streams.chunks import Chunk, Chunked
 from streams.errors import ClockError
 from streams.fetching import Fetched, Holes, read_batch
 
@@ -72,6 +72,14 @@ class Cursor:
         self._consumer, self._tp, self.wanted = consumer, tp, start
         self._asked: int | None = None  # the record behind a gap that was asked for
         self._asked_at = 0.0
+
+    async def admit_all(self, records: Sequence[Any]) -> Sequence[Any]:
+        """Those of the records that are wanted next, in their order; see `admit`."""
+        first, last = records[0].offset, records[-1].offset
+        if first == self.wanted and last - first == len(records) - 1:
+            self._asked, self.wanted = None, last + 1
+            return records
+        return [record for record in records if await self.admit(record.offset)]
 
     async def admit(self, offset: int) -> bool:
         """Whether this record is the next one. A gap is asked for, unless it is known that there is nothing in it."""
@@ -224,23 +232,6 @@ class FrontierThread(AIOKafkaConsumerThread):
         return found.offset, decode_clock(found.metadata)
 
 
-class Buffer(ThrowableQueue[Any]):
-    """Between consumer and agent. A full one pauses its partitions, but does not block who fills it.
-
-    Faust has one task that fills the buffers of all topics. Were it to wait for an agent that itself waits for another
-    (labels for their predictions), both would wait for ever.
-    """
-
-    def full(self) -> bool:
-        """Never: what was fetched already is taken."""
-        return False
-
-    def clear(self) -> None:
-        """Empty it for a rebalance, after which every partition is active."""
-        super().clear()
-        self._pending_pressure_drop_callbacks.clear()
-
-
 class Unfiltered(defaultdict[TP, int | None]):
     """Switches off Faust's filter of old offsets: it would drop what a seek brings back behind records read ahead."""
 
@@ -259,6 +250,10 @@ class FrontierConsumer(Consumer):
         self.lost: Counter[TP] = Counter()  # offsets that the broker had deleted before they were read
         self._writing = asyncio.Lock()  # an older frontier must not land after a newer one
         self._read_offset = Unfiltered()
+        self.scheduler = Chunked()
+
+    def _to_message(self, tp: TP, record: Any) -> Chunk:
+        return Chunk(tp, record, self.app.consumer_generation_id)
 
     def _new_consumer_thread(self) -> FrontierThread:
         self._frontier_thread = FrontierThread(self, loop=self.loop, beacon=self.beacon)

@@ -6,11 +6,12 @@ offsets, dead letters, idle partitions and rebalances is here, once.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from faust.types import TP
 
+from streams.chunks import MOST_RECORDS, Chunk
 from streams.errors import BadRecord, BestbeforeError, Undecodable
 from streams.lane import Lane
 from streams.runtime import Runtime, trace_of
@@ -30,7 +31,7 @@ class Intake:
         self.runtime = runtime
         self.lanes: dict[TP, Lane] = {}
         self._opening = asyncio.Lock()
-        self._taking = False  # a record that was admitted is on its way
+        self._taking: TP | None = None  # where records that were admitted are on their way
 
     # -- what an agent says ------------------------------------------------------------------------------
 
@@ -51,15 +52,23 @@ class Intake:
         """The body of the Faust agent."""
         await take_all(self.runtime, self.name, stream, self.take)
 
-    async def take(self, message: Any) -> None:
-        """Deal with one record."""
-        # Whoever is cancelled below, at the end of the worker, leaves it set: the record is nowhere, not dealt with.
-        self._taking = True
-        lane = await self.lane_of(message)
-        if lane is not None and await lane.admit(message.offset, int(message.timestamp * 1e6)):
-            self._note_time(lane, message)
+    async def take(self, chunk: Chunk) -> None:
+        """Deal with records that follow each other in one partition."""
+        # Whoever is cancelled below, at the end of the worker, leaves it set: records are nowhere, not dealt with.
+        self._taking = chunk.tp
+        lane = await self.lane_of(chunk)
+        wanted = await lane.admit(chunk.records) if lane is not None else ()
+        if lane is not None and wanted:
+            await self._take(lane, wanted)
+        self._taking = None
+
+    async def _take(self, lane: Lane, records: Sequence[Any]) -> None:
+        self._note_time(lane, records)
+        for message in records:
             await self._deal(lane, message)
-        self._taking = False
+            if self.lanes.get(lane.tp) is not lane:
+                return  # lost meanwhile: whoever has the partition now reads them again
+        lane.dealt(records)
 
     async def _deal(self, lane: Lane, message: Any) -> None:
         limit = self.runtime.settings.max_record_bytes
@@ -79,15 +88,17 @@ class Intake:
         else:
             await self.digest(lane, message, record)
 
-    def _note_time(self, lane: Lane, message: Any) -> None:
-        if message.timestamp_type == LOG_APPEND_TIME:
-            live, lane.awaited = message.offset == lane.awaited, None
-            self.runtime.clock.stamped(int(message.timestamp * 1e6), live=live)
+    def _note_time(self, lane: Lane, records: Sequence[Any]) -> None:
+        first, last = records[0], records[-1]
+        if first.timestamp_type == LOG_APPEND_TIME:
+            live, lane.awaited = first.offset == lane.awaited, None
+            self.runtime.clock.stamped(first.timestamp * 1000, live=live)
+            self.runtime.clock.stamped(last.timestamp * 1000, live=False)
 
-    async def lane_of(self, message: Any) -> Lane | None:
-        """The lane of a record's partition; None for a record fetched before the last rebalance."""
-        tp, generation = message.tp, self.runtime.app.consumer_generation_id
-        if message.generation_id != generation:
+    async def lane_of(self, chunk: Chunk) -> Lane | None:
+        """The lane of a chunk's partition; None for one fetched before the last rebalance."""
+        tp, generation = chunk.tp, self.runtime.app.consumer_generation_id
+        if chunk.generation_id != generation:
             return None
         lane = self.lanes.get(tp)
         if lane is not None and lane.generation == generation:
@@ -133,11 +144,13 @@ class Intake:
 
     async def look_ahead(self) -> None:
         """See what lies behind the last record of each partition: holes, and what was lost or deleted."""
-        for lane in list(self.lanes.values()):
-            if self._taking:  # perhaps a record of this lane, which is neither in a queue nor in the book yet
-                return
+        for lane in self._at_rest():
             lane.reach()
             await lane.probe()
+
+    def _at_rest(self) -> Iterator[Lane]:
+        """Lanes of which every record that was admitted is in a queue or in the book."""
+        return (lane for lane in list(self.lanes.values()) if lane.tp != self._taking)
 
     async def tick(self) -> None:
         """Once a second or so: flush, settle, and close idle partitions."""
@@ -148,11 +161,12 @@ class Intake:
         for lane in list(self.lanes.values()):
             lane.expect(self.runtime.registry)
             await lane.settle()
+        for lane in self._at_rest():
             await lane.rest(idle_after, self.runtime.clock.now_us())
 
 
-async def take_all(runtime: Runtime, agent: str, stream: Any, take: Callable[[Any], Awaitable[None]]) -> None:
-    """Take every record of a stream. It does not raise: Faust would skip the record and go on.
+async def take_all(runtime: Runtime, agent: str, stream: Any, take: Callable[[Chunk], Awaitable[None]]) -> None:
+    """Take every chunk of a stream. It does not raise: Faust would skip it and go on.
 
     While it lasts the agent reads; a loop that ends although the worker goes on is a wedge.
     """
@@ -164,7 +178,7 @@ async def take_all(runtime: Runtime, agent: str, stream: Any, take: Callable[[An
             except (asyncio.CancelledError, GeneratorExit):
                 raise
             except Exception as error:  # noqa: BLE001 -- anything here is a defect of ours, not of the record
-                runtime.end(f"agent {agent} failed at {place(event.message)}", error)
+                runtime.end(f"agent {agent} failed at {place(event.message)} or up to {MOST_RECORDS} records behind it", error)
     finally:
         runtime.progress.absent(agent)
 

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -149,16 +149,20 @@ class Lane:
 
     # -- records -----------------------------------------------------------------------------------------
 
-    async def admit(self, offset: int, received_us: int | None = None) -> bool:
-        """Whether this record, which the broker received at that time, is the next one."""
-        if not await self.cursor.admit(offset):
-            return False
-        self.runtime.progress.taken(self.tp, self.cursor.wanted, received_us)
-        self.runtime.metrics.record(self.tp.topic, missing=offset - self._admitted - 1)
-        self._admitted = offset
-        self.last_record = time.monotonic()
-        self._idle_told = False
-        return True
+    async def admit(self, records: Sequence[Any]) -> Sequence[Any]:
+        """Those of the records that are wanted next."""
+        wanted = await self.cursor.admit_all(records)
+        if wanted:
+            self.last_record = time.monotonic()
+            self._idle_told = False
+        return wanted
+
+    def dealt(self, records: Sequence[Any]) -> None:
+        """These, which were admitted together, have been dealt with."""
+        last = records[-1]
+        self.runtime.progress.taken(self.tp, self.cursor.wanted, last.timestamp * 1000)
+        self.runtime.metrics.records(self.tp.topic, len(records), last.offset - self._admitted - len(records))
+        self._admitted = last.offset
 
     def reach(self) -> None:
         """Pass over a hole behind the last record, so that an end that is one is reached; see `Cursor.reach`."""

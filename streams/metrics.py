@@ -93,12 +93,12 @@ class Metrics:
 
     # -- what happens ----------------------------------------------------------------------------------------
 
-    def record(self, topic: str, missing: int = 0) -> None:
-        """A record was taken, and `missing` offsets before it do not exist."""
+    def records(self, topic: str, n: int, missing: int = 0) -> None:
+        """So many records were taken, and `missing` offsets before and between them do not exist."""
         child = self._taken.get(topic)
         if child is None:
             child = self._taken[topic] = self._records.labels(self.topic(topic))
-        child.inc()
+        child.inc(n)
         if missing:
             self._missing.labels(self.topic(topic)).inc(missing)
 

@@ -54,12 +54,13 @@ async def started(app: App) -> AsyncIterator[FrontierConsumer]:
 
 
 def reader(settings: Settings, body: Callable[[Any], Awaitable[None]]) -> App:
-    """An app that hands every message of the inference topic to `body`."""
+    """An app that hands every record of the inference topic to `body`."""
     app = create_app(settings)
 
     async def read(stream: Any) -> None:
         async for event in stream.noack().events():
-            await body(event.message)
+            for record in event.message.records:
+                await body(record)
 
     app.agent(app.topic(settings.topic("inference"), key_type=bytes, value_type=bytes), name="reader")(read)
     return app

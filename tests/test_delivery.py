@@ -144,7 +144,7 @@ def test_a_cut_is_committed_until_the_windows_it_closed_are_published(settings: 
             lane = Lane(runtime, tp, app.consumer_generation_id, 0, Clock())
             runtime.open.set()
             event = decode_inference(inference(0, BASE), [])
-            assert await lane.admit(0)
+            assert await lane.admit([SimpleNamespace(offset=0)])
             await lane.add(event_batch([Stamped(0, BASE, event)]))
             await lane.settle()
             app.frontiers[tp] = lane.frontier
@@ -174,7 +174,7 @@ def test_a_lane_from_before_a_rebalance_makes_no_cut(settings: Settings, tmp_pat
         async with started(app) as consumer:
             runtime = Runtime(settings, app, EventStore(f"sqlite:///{tmp_path}/store.db"))
             lane = Lane(runtime, tp, app.consumer_generation_id, 0, Clock())
-            assert await lane.admit(0)
+            assert await lane.admit([SimpleNamespace(offset=0)])
             await lane.add(event_batch([Stamped(0, BASE, decode_inference(inference(0, BASE), []))]))
             await until(lambda: consumer.highwater(tp) == 1)
             lane.generation -= 1

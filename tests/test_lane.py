@@ -15,6 +15,7 @@ from models.reference import Reference
 from models.window_book import RETIRE_AFTER, Clock, Cut
 from streams.app import create_app
 from streams.batches import Stamped, event_batch
+from streams.chunks import Chunk
 from streams.delivery import Cursor
 from streams.event_store import EventStore
 from streams.intake import Intake
@@ -244,10 +245,8 @@ def test_a_record_whose_taking_was_cancelled_is_not_passed_with_the_hole_behind_
         agent = Interrupted(lane.runtime)
         agent.lanes[lane.tp] = lane
         lane.generation, lane.cursor = lane.runtime.app.consumer_generation_id, Cursor(Marked(), lane.tp, 10)
-        message = SimpleNamespace(
-            tp=lane.tp, generation_id=lane.generation, offset=10, timestamp=1.0, timestamp_type=0, value=b"",
-        )  # fmt: skip
-        taking = asyncio.ensure_future(agent.take(message))
+        record = SimpleNamespace(offset=10, timestamp=1000, timestamp_type=0, value=b"")
+        taking = asyncio.ensure_future(agent.take(Chunk(lane.tp, [record], lane.generation)))
         await asyncio.sleep(0)
         assert lane.cursor.wanted == 11
         taking.cancel()

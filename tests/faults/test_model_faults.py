@@ -205,7 +205,7 @@ def test_a_gpu_without_memory_embeds_in_halves_and_buries_what_it_cannot(error: 
                 given = headers(f"i-{offset}", reference.version)
                 message = SimpleNamespace(
                     topic="inputs", partition=0, offset=offset, key=None, value=tensor, headers=given,
-                    timestamp=BASE / 1e6,
+                    timestamp=BASE // 1000,
                 )  # fmt: skip
                 await agent.digest(lane, message, agent.decode(message))
             await agent.flush()
