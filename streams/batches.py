@@ -5,14 +5,13 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from bestbefore_client.sampling import u64
 from numpy.typing import NDArray
 
 from models.columns import Categories, Inferences, Outcomes, Subject
 from models.quality import top_confidence
 from models.window_book import Batch, Group
 from streams.asking import Asked
-from streams.event_columns import encoded, has_failed, inferences, is_live, predicted, shape_of
+from streams.event_columns import encoded, has_failed, hashes, inferences, is_live, predicted, shape_of
 from streams.frames import Decoded, reserved_of
 from streams.records import RESERVED_FIELDS, InferenceEvent, segment_key, time_us
 from streams.served import Describes, nothing_described, served_of_events, served_of_frame
@@ -152,31 +151,42 @@ def event_batch(
     Only events with the same fields become rows of the same columns: a field that an event does not have must not
     look like a null only because it was decoded together with one that has it.
     """
-    alike: dict[tuple[Subject, Any], list[int]] = {}
-    for i, (_, _, event) in enumerate(stamped):
-        shape = shape_of(event)
-        for segment in {"", segment_key(event.segment)}:
-            alike.setdefault((Subject(event.model, event.version, segment), shape), []).append(i)
+    events = [s.event for s in stamped]
+    alike: dict[tuple[str, str, Any], list[int]] = {}
+    for i, event in enumerate(events):
+        alike.setdefault((event.model, event.version, shape_of(event)), []).append(i)
     offset = np.array([s.offset for s in stamped], dtype=np.int64)
-    time = np.array([time_us(s.event.time) for s in stamped], dtype=np.int64)
+    time = np.array([time_us(event.time) for event in events], dtype=np.int64)
     received = np.array([s.received for s in stamped], dtype=np.int64)
     groups: list[Any] = []
-    for (subject, _), where in alike.items():
-        index = np.array(where)
-        rows = inferences([stamped[i].event for i in where], offset[index], time[index])
+    for (model, version, _), where in alike.items():
+        index, mine = np.array(where), [events[i] for i in where]
+        rows = inferences(mine, offset[index], time[index])
         if asked is not None:
             rows.propensity, rows.asked, rows.step = (column[index] for column in asked)
-        groups.append((subject, rows, index))
-    groups += served_of_events([s.event for s in stamped], offset, time, describes)
+        groups.append((Subject(model, version), rows, index))
+        for segment, part in _by_segment(mine).items():
+            # Even of all rows a copy: whoever takes rows in may write into them.
+            groups.append((Subject(model, version, segment), rows.take(part), index[part]))
+    groups += served_of_events(events, offset, time, describes)
     return Batch(offset, time, received, groups, int(offset[-1]))
+
+
+def _by_segment(events: Sequence[InferenceEvent]) -> dict[str, NDArray[np.intp]]:
+    """Row numbers of each segment."""
+    found: dict[str, list[int]] = {}
+    for i, event in enumerate(events):
+        if event.segment:
+            found.setdefault(segment_key(event.segment), []).append(i)
+    return {segment: np.array(rows) for segment, rows in found.items()}
 
 
 def kept_of_events(stamped: Sequence[Stamped], rate: float, temperature: Temperatures = untempered) -> list[Prediction]:
     """The live predictions of single events that are kept for late labels; see `kept_of_frame`."""
     if rate <= 0:
         return []
-    limit = int(threshold(rate))
-    chosen = [s.event for s in stamped if is_live(s.event) and u64(s.event.id) <= limit]
+    wanted = (hashes([s.event.id for s in stamped]) <= threshold(rate)).tolist()
+    chosen = [s.event for s, keep in zip(stamped, wanted, strict=True) if keep and is_live(s.event)]
     return [_prediction(event, rate, temperature(event.model, event.version)) for event in chosen]
 
 

@@ -4,7 +4,7 @@ To hand over one record costs Faust some 65 us, ten times what it costs to read 
 is not a record but a `Chunk` of them, and all that counts records counts those within.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from faust.transport.utils import DefaultSchedulingStrategy
@@ -21,7 +21,7 @@ class Chunk(ConsumerMessage):
     def __init__(self, tp: TP, records: Sequence[Any], generation: int) -> None:
         first = records[0]
         super().__init__(
-            tp.topic, tp.partition, first.offset, first.timestamp / 1000.0, first.timestamp_type, (), None, None,
+            tp.topic, tp.partition, first.offset, first.timestamp / 1000.0, first.timestamp_type, (), None, None, None,
             tp=tp, generation_id=generation,
         )  # fmt: skip
         self.records = records
@@ -66,6 +66,16 @@ class Buffer(ThrowableQueue[Any]):
     def full(self) -> bool:
         """Never: what was fetched already is taken."""
         return False
+
+    def put_nowait_enhanced(
+        self, value: Any, *, on_pressure_high: Callable[[], None], on_pressure_drop: Callable[[], None]
+    ) -> bool:
+        """As Faust's, but looks when a chunk is in, which may fill it alone."""
+        self.force_put_nowait(value)
+        high: bool = self.in_pressure_high_state(on_pressure_drop)
+        if high:
+            on_pressure_high()
+        return high
 
     def clear(self) -> None:
         """Empty it for a rebalance, after which every partition is active."""

@@ -1,10 +1,11 @@
 """Single inference events as columns, as if they had come in a frame."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from bestbefore_client.sampling import u64
+from bestbefore_client.sampling import u64_many
 from numpy.typing import NDArray
 
 from models.columns import Categories, Inferences, TextIds
@@ -14,16 +15,23 @@ from streams.records import InferenceEvent
 
 def shape_of(event: InferenceEvent) -> tuple[Any, ...]:
     """Which fields an event has, and which of its features are text."""
-    out = event.output
-    present = (predicted(event) is None, not (out and out.scores), out is None or out.value is None)
-    text = tuple(sorted(name for name, value in event.features.items() if isinstance(value, str)))
-    return (*present, event.latency_ms is None, tuple(sorted(event.features)), text)
+    out, features = event.output, event.features
+    answer = (
+        (True, True, True) if out is None else (out.label is None and not out.scores, not out.scores, out.value is None)
+    )
+    return (*answer, event.latency_ms is None, _fields((*features,), (*map(type, features.values()),)))
+
+
+@lru_cache(maxsize=1024)
+def _fields(names: tuple[str, ...], kinds: tuple[type, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of features, and those of them that are text, in whatever order they come."""
+    return tuple(sorted(names)), tuple(sorted(name for name, kind in zip(names, kinds, strict=True) if kind is str))
 
 
 def inferences(events: list[InferenceEvent], offset: Any, time: Any) -> Inferences:
     """Events of one shape as columns."""
     numeric, missing, categorical = _features(events)
-    classes = sorted({name for e in events if e.output and e.output.scores for name in e.output.scores})
+    scores, classes = _scores(events)
     return Inferences(
         offset=offset,
         time=time,
@@ -31,15 +39,15 @@ def inferences(events: list[InferenceEvent], offset: Any, time: Any) -> Inferenc
         numeric=numeric,
         missing=missing,
         categorical=categorical,
-        scores=_scores(events, classes),
-        classes=tuple(classes),
+        scores=scores,
+        classes=classes,
         label=_labels(events),
         value=_column([e.output.value if e.output else None for e in events]),
         latency_ms=_column([e.latency_ms for e in events]),
         failed=true_of([has_failed(e) for e in events]),
         abstained=true_of([e.abstained for e in events]),
         live=np.array([is_live(e) for e in events]),
-        id_hash=np.array([u64(e.id) for e in events], dtype=np.uint64),
+        id_hash=hashes([e.id for e in events]),
         ids=TextIds([e.id for e in events]),
         status=status_classes(np.array([float(e.status) for e in events])),
         digest=digests(events),
@@ -74,33 +82,48 @@ def weight_of(events: list[InferenceEvent]) -> NDArray[np.float64] | None:
     return None if all(r == 1.0 for r in rates) else 1.0 / np.array(rates)
 
 
+def hashes(ids: Sequence[str]) -> NDArray[np.uint64]:
+    """`u64` of each id."""
+    texts = [name.encode() for name in ids]
+    offsets = np.zeros(len(texts) + 1, dtype=np.int64)
+    np.cumsum([len(text) for text in texts], out=offsets[1:])
+    return u64_many(np.frombuffer(b"".join(texts), dtype=np.uint8), offsets)
+
+
 def _features(events: list[InferenceEvent]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Categories]]:
-    names = list(dict.fromkeys(name for e in events for name in e.features))
+    names = (*events[0].features,)
     numeric, missing, categorical = {}, {}, {}
-    for name in names:
-        values = [e.features.get(name) for e in events]
+    for name, values in zip(names, _across([e.features for e in events], names), strict=True):
         if isinstance(values[0], str):
-            categorical[name] = encoded([str(v) for v in values])
+            categorical[name] = encoded(values)
             continue
-        numeric[name] = np.array([np.nan if v is None else float(v) for v in values])
-        absent = np.array([v is None for v in values])
-        if absent.any():
-            missing[name] = absent
+        column = numeric[name] = np.array(values, dtype=np.float64)  # None becomes NaN
+        if np.isnan(column).any():
+            absent = np.array([value is None for value in values])
+            if absent.any():
+                missing[name] = absent
     return numeric, missing, categorical
 
 
-def _scores(events: list[InferenceEvent], classes: list[str]) -> NDArray[np.float32] | None:
+def _across(rows: list[dict[str, Any]], names: tuple[str, ...]) -> Iterator[tuple[Any, ...]]:
+    """The columns of rows that all have these names, mostly in this order."""
+    return zip(*(row.values() if (*row,) == names else [row[name] for name in names] for row in rows), strict=True)
+
+
+def _scores(events: list[InferenceEvent]) -> tuple[NDArray[np.float32] | None, tuple[str, ...]]:
+    rows = [e.output.scores if e.output and e.output.scores else {} for e in events]
+    found = dict.fromkeys(map(tuple, rows))
+    classes = tuple(sorted({name for names in found for name in names}))
     if not classes:
-        return None
-    matrix = np.full((len(events), len(classes)), np.nan, dtype=np.float32)
-    column = {name: i for i, name in enumerate(classes)}
-    for row, event in enumerate(events):
-        if event.output and event.output.scores:
-            # Servers may send only the top scores; what is left out is zero.
-            matrix[row] = 0.0
-            for name, value in event.output.scores.items():
-                matrix[row, column[name]] = value
-    return matrix
+        return None, ()
+    if len(found) == 1:
+        place = {name: i for i, name in enumerate(next(iter(found)))}
+        matrix = np.array([(*row.values(),) for row in rows], dtype=np.float32)
+        return np.ascontiguousarray(matrix[:, [place[name] for name in classes]]), classes
+    # Servers may send only the top scores; what is left out is zero.
+    matrix = np.array([[row.get(name, 0.0) for name in classes] for row in rows], dtype=np.float32)
+    matrix[[not row for row in rows]] = np.nan
+    return matrix, classes
 
 
 def predicted(event: InferenceEvent) -> str | None:

@@ -178,7 +178,9 @@ async def take_all(runtime: Runtime, agent: str, stream: Any, take: Callable[[Ch
             except (asyncio.CancelledError, GeneratorExit):
                 raise
             except Exception as error:  # noqa: BLE001 -- anything here is a defect of ours, not of the record
-                runtime.end(f"agent {agent} failed at {place(event.message)} or up to {MOST_RECORDS} records behind it", error)
+                runtime.end(
+                    f"agent {agent} failed at {place(event.message)} or up to {MOST_RECORDS} records behind it", error
+                )
     finally:
         runtime.progress.absent(agent)
 

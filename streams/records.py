@@ -7,6 +7,7 @@ import base64
 import json
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from operator import attrgetter
 from typing import Annotated, Any
 
@@ -17,7 +18,6 @@ from streams.errors import BadInput, Invalid, Undecodable
 FRAME = "application/vnd.apache.arrow.stream"
 STRUCTURED = "application/cloudevents+json"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
@@ -166,7 +166,8 @@ _cloud_event = msgspec.json.Decoder(CloudEvent)
 
 def time_us(time: datetime) -> int:
     """Microseconds since the epoch."""
-    return (time - _EPOCH) // _MICROSECOND
+    since = time - _EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def time_text(us: int) -> str:
@@ -176,12 +177,22 @@ def time_text(us: int) -> str:
 
 def segment_key(segment: Mapping[str, str] | None) -> str:
     """Canonical JSON of a segment; empty for all traffic."""
-    return json.dumps(dict(sorted(segment.items())), separators=(",", ":"), ensure_ascii=False) if segment else ""
+    return _segment_key((*segment.items(),)) if segment else ""
+
+
+@lru_cache(maxsize=4096)  # the same few come again and again
+def _segment_key(items: tuple[tuple[str, str], ...]) -> str:
+    return json.dumps(dict(sorted(items)), separators=(",", ":"), ensure_ascii=False)
 
 
 def bounded_segment_key(segment: Mapping[str, str] | None) -> str:
     """The canonical JSON of a segment that fits into keys and indexes. Raises Invalid for any other."""
-    key = segment_key(segment)
+    return _bounded_key((*segment.items(),)) if segment else ""
+
+
+@lru_cache(maxsize=4096)
+def _bounded_key(items: tuple[tuple[str, str], ...]) -> str:
+    key, segment = _segment_key(items), dict(items)
     try:
         size = len(key.encode())
     except UnicodeEncodeError:
@@ -191,7 +202,7 @@ def bounded_segment_key(segment: Mapping[str, str] | None) -> str:
             f"segment with {_names(segment)} takes {size} bytes as JSON, at most {MAX_SEGMENT_BYTES} are allowed: "
             "send few, short names and values"
         )
-    for name, value in (segment or {}).items():
+    for name, value in items:
         if max(len(name), len(value)) > MAX_TEXT:
             raise Invalid(
                 f"segment {name[:60]!r}: a name or value of more than {MAX_TEXT} characters; send shorter ones"
@@ -295,7 +306,8 @@ def _filled(body: bytes, attributes: dict[str, str], fill: dict[str, str]) -> by
 
 def unwrap(value: bytes, headers: Iterable[tuple[str, bytes | None]]) -> tuple[bytes, dict[str, str]]:
     """The data of a CloudEvent and its attributes; any other record is its own data."""
-    headers = headers or ()
+    if not headers:
+        return value, {}
     if header(headers, "content-type").lower().startswith(STRUCTURED):
         try:
             event = _cloud_event.decode(value)

@@ -63,12 +63,11 @@ def served_of_events(
 ) -> Iterator[Group]:
     """One group per registered model, of live single events."""
     by_model: dict[str, list[int]] = {}
-    for i, event in enumerate(events):
-        if is_live(event):
+    described = {model for model in {event.model for event in events} if describes(model)}
+    for i, event in enumerate(events if described else ()):
+        if event.model in described and is_live(event):
             by_model.setdefault(event.model, []).append(i)
     for model, where in by_model.items():
-        if not describes(model):
-            continue
         index, mine = np.array(where), [events[i] for i in where]
         served = Served(
             offset=offset[index],
