@@ -2,20 +2,25 @@
 
 from typing import Any
 
+import msgspec
 import numpy as np
 from faust.types import TP
 
+from models.window_book import Clock
+from streams.adapters.contract import Thing
 from streams.asking import ask, ask_of_events, ask_of_frame
 from streams.batches import Stamped, event_batch, frame_batch, kept_of_events, kept_of_frame
-from streams.errors import Invalid
+from streams.errors import BadRecord, Invalid, LoneHalf
 from streams.frames import Decoded, decode_frame, frame_bytes, without
 from streams.heartbeats import Heartbeat, Recorders, decode_heartbeat, heartbeat_batch, is_heartbeat
 from streams.intake import Intake
 from streams.lane import Lane
-from streams.records import FRAME, InferenceEvent, decode_inference, header
+from streams.records import FRAME, InferenceEvent, LabelEvent, bounded_segment_key, decode_inference, header
 from streams.runtime import Runtime
-from streams.topics import INFERENCE
+from streams.sourced import Sourced
+from streams.topics import INFERENCE, LABELS
 
+Record = Decoded | InferenceEvent | Heartbeat | list[Thing | BadRecord]
 MAX_WAITING = 512  # single events that are turned into columns together
 
 
@@ -28,8 +33,29 @@ class Ingest(Intake):
         super().__init__(runtime)
         self._recorders: dict[TP, Recorders] = {}
 
-    def decode(self, message: Any) -> Decoded | InferenceEvent | Heartbeat:
-        """A frame, a heartbeat or a single event, told apart by the content type, of a model that is watched."""
+    def reads(self, topic: str) -> bool:
+        """The inference topic, and those that sources.yaml maps to an adapter."""
+        return self.runtime.carries_inferences(topic)
+
+    def lane(self, tp: TP, generation: int, start: int, clock: Clock) -> Lane:
+        """A lane with the source of its topic, where that is of another server."""
+        found = self.runtime.source_of(tp.topic)
+        sourced = Sourced(*found, self._admit, start, clock) if found is not None else None
+        return Lane(self.runtime, tp, generation, start, clock, sourced)
+
+    def _admit(self, event: InferenceEvent) -> None:
+        """Raises Invalid for an event of another server that single events would not be taken with."""
+        self.runtime.registry.admit(event.model, event.version)
+        bounded_segment_key(event.segment)
+
+    def decode(self, message: Any) -> Record:
+        """A frame, a heartbeat or a single event, told apart by the content type, of a model that is watched.
+
+        Of another server's record all that its source makes of it.
+        """
+        lane = self.lanes.get((message.topic, message.partition))  # type: ignore[call-overload]
+        if lane is not None and lane.sourced is not None:
+            return lane.sourced.adapt(message, lane.claim(message.offset))
         if is_heartbeat(message.headers):
             beat = decode_heartbeat(message.value)
             self.runtime.registry.admit(beat.model, beat.version)
@@ -58,11 +84,14 @@ class Ingest(Intake):
             raise error
         return without(frame, np.concatenate(refused), str(error), offset)
 
-    async def digest(self, lane: Lane, message: Any, record: Decoded | InferenceEvent | Heartbeat) -> None:
+    async def digest(self, lane: Lane, message: Any, record: Record) -> None:
         """Frames and heartbeats go straight into the book, single events together with others."""
         received = message.timestamp * 1000
-        if isinstance(record, InferenceEvent):
-            lane.queued(Stamped(message.offset, received, record))
+        if isinstance(record, InferenceEvent | list):
+            if isinstance(record, InferenceEvent):
+                lane.queued(Stamped(message.offset, received, record))
+            else:
+                self._sort(lane, message, record)
             if len(lane.queue) >= MAX_WAITING:
                 await self._add(lane)
             return
@@ -78,6 +107,22 @@ class Ingest(Intake):
         kept = ask(kept_of_frame(record, rate, registry.temperature), rate, registry.get)
         batch = frame_batch(record, message.offset, received, self.runtime.registry.describes)
         await lane.add(batch, kept)
+
+    def _sort(self, lane: Lane, message: Any, things: list[Thing | BadRecord]) -> None:
+        """Events into the queue, labels to their topic, the rest to the dead letters, none beyond the frontier."""
+        for thing in things:
+            if isinstance(thing, InferenceEvent):
+                lane.queued(Stamped(message.offset, message.timestamp * 1000, thing))
+            elif isinstance(thing, LabelEvent):
+                key, value = thing.inference_id.encode(), msgspec.json.encode(thing)
+                lane.owe(self.runtime.send(LABELS, key, value), lane.claim(message.offset))
+            elif isinstance(thing, BadRecord):
+                lane.bury(message, thing, self.name)
+            else:
+                self.runtime.metrics.unpaired(message.topic, thing.side)
+                lost = thing.record or message
+                lane.bury(lost, LoneHalf(f"{thing.side} {thing.id!r}: {thing.reason}"), self.name, lost.mark)
+        lane.passed(message.offset)
 
     async def flush(self) -> None:
         """Add the single events that wait."""

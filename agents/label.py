@@ -16,7 +16,7 @@ from streams.intake import Intake
 from streams.lane import Lane
 from streams.records import LabelEvent, decode_label, time_us
 from streams.store_rows import LabelRow, Prediction
-from streams.topics import INFERENCE, LABELS
+from streams.topics import LABELS
 
 MAX_WAITING = 500
 VALUE_TOLERANCE = 1e-9
@@ -122,8 +122,9 @@ class Label(Intake):
 
     def _catching_up(self) -> Callable[[], bool]:
         """Whether inferences that are at the broker now may still be on their way into the store."""
-        runtime, topic = self.runtime, self.runtime.settings.topic(INFERENCE)
-        ends = {tp: runtime.app.consumer.highwater(tp) for tp in runtime.progress.wanted if tp.topic == topic}
+        runtime = self.runtime
+        read = [tp for tp in runtime.progress.wanted if runtime.carries_inferences(tp.topic)]
+        ends = {tp: runtime.app.consumer.highwater(tp) for tp in read}
         limit = time.monotonic() + runtime.settings.seconds("label_patience")
         stored_by = 0.0
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from faust.types import TP
@@ -17,6 +18,7 @@ from infra.stopping import Deadline, Worker
 from infra.store_file import require_file
 from infra.topic_admin import require_topics
 from models.subject_state import FORMAT as STATE_FORMAT
+from streams.adapters.config import read_sources
 from streams.app import App, create_app
 from streams.clock import BrokerClock
 from streams.event_store import EventStore
@@ -25,6 +27,7 @@ from streams.intake import Intake
 from streams.log_thinning import thin_out
 from streams.runtime import Runtime
 from streams.settings import Settings
+from streams.topics import INFERENCE, TOPICS
 
 log = logging.getLogger(__name__)
 AGENTS: dict[str, type[Intake] | type[Assess]] = {
@@ -40,6 +43,10 @@ def create_worker(settings: Settings, agents: Iterable[str] = tuple(AGENTS)) -> 
     app = create_app(settings)
     clock = BrokerClock()
     runtime = Runtime(settings, app, EventStore(settings.store, clock.now_us), clock)
+    if settings.sources:
+        runtime.sources = read_sources(Path(settings.sources))
+        if "ingest" in chosen:
+            _subscribe(app, runtime)
     members = [AGENTS[name](runtime) for name in chosen]
     for member in members:
         _join(app, settings, member)
@@ -50,6 +57,20 @@ def create_worker(settings: Settings, agents: Iterable[str] = tuple(AGENTS)) -> 
 def _join(app: App, settings: Settings, member: Intake | Assess) -> None:
     topic = app.topic(settings.topic(member.topic), key_type=bytes, value_type=bytes)
     app.agent(topic, name=f"bestbefore.{member.name}")(member.run)
+
+
+def _subscribe(app: App, runtime: Runtime) -> None:
+    """Have `ingest` read the topics of other servers, those that exist now and those that come."""
+    inference = runtime.settings.topic(INFERENCE)
+
+    def adopt(assigned: set[TP]) -> None:
+        new = {tp.topic for tp in assigned if runtime.source_of(tp.topic) is not None}
+        for channel in app.topics._topics:
+            if inference in channel.topics:
+                channel.topics = (*channel.topics, *sorted(new.difference(channel.topics)))
+
+    app.subscribed = lambda topics: runtime.sources.expression(topics, {runtime.settings.topic(t.name) for t in TOPICS})
+    app.adopt = adopt
 
 
 def _wire(app: App, runtime: Runtime, members: list[Intake | Assess]) -> None:

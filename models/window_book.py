@@ -41,11 +41,17 @@ class Cut(msgspec.Struct, frozen=True):
 
 
 class Clock(msgspec.Struct):
-    """Progress of a partition in event time: the newest credible time seen, and the floor set by cuts."""
+    """Progress of a partition in event time: the newest credible time seen, and the floor set by cuts.
+
+    Where records complete each other, the offset saved with it may lie before `counted`: what lies between is read
+    again only for what it says about later records, of which those before `read` had been seen.
+    """
 
     newest: int = NEVER
     cut: int = NEVER
     cuts: list[Cut] = []  # those that lie at or after the offset this clock was saved with
+    counted: int = 0
+    read: int = 0
 
 
 class Key(NamedTuple):

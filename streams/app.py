@@ -1,11 +1,12 @@
 """The Faust application, with everything switched off that was measured to lose or leak records."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import faust
+from faust.types import TP
 
 from streams.chunks import Buffer
 from streams.connection import faust_credentials
@@ -20,12 +21,18 @@ class App(faust.App):
     """A Faust app that knows the frontier of every partition it holds."""
 
     frontiers: Frontiers
+    subscribed: Callable[[Iterable[str]], str | None]  # a pattern for topics that agents name, and others of theirs
+    adopt: Callable[[set[TP]], None]  # called with the partitions that are about to be read
     on_commit: Callable[[bool], None]  # called with whether the broker took a commit
     on_lost: Callable[[str, int], None]  # called with a topic, and how many of its records were deleted unread
 
     def FlowControlQueue(self, maxsize: int | None = None, *, clear_on_resume: bool = False) -> Buffer:  # noqa: N802 -- Faust's name
         """The buffer between the consumer and an agent."""
         return Buffer(maxsize=maxsize, flow_control=self.flow_control, clear_on_resume=clear_on_resume)
+
+
+def no_pattern(_: Iterable[str]) -> None:
+    """Only the topics that agents name are read."""
 
 
 def create_app(settings: Settings, **given: Any) -> App:
@@ -63,6 +70,7 @@ def create_app(settings: Settings, **given: Any) -> App:
         datadir=str(Path(tempfile.gettempdir()) / f"bestbefore-{settings.group}"),
         **given,
     )
+    app.subscribed, app.adopt = no_pattern, unnoticed
     app.frontiers, app.on_commit, app.on_lost = {}, unnoticed, unnoticed
     app.transport = FrontierTransport(app.conf.broker_consumer, app)
     return app

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -36,6 +36,7 @@ from streams.fetching import Fetched, Holes, read_batch
 
 log = logging.getLogger(__name__)
 FETCH_WAIT_MS = 250  # for which the broker holds a fetch back while it has nothing
+LOOK_FOR_TOPICS_MS = 10_000  # how often topics that are subscribed to by pattern are looked for
 ASK_AGAIN = 5.0  # seconds after which a gap that nothing came for is asked for again
 Frontier = tuple[int, Clock | None]
 Frontiers = dict[TP, Callable[[], Frontier | None]]  # partition -> its frontier, None while unknown
@@ -151,6 +152,16 @@ class FrontierThread(AIOKafkaConsumerThread):
         """Watch what is fetched from the first record on."""
         await super().on_start()
         self._ensure_consumer()._fetcher._records = self._fetched
+
+    async def subscribe(self, topics: Iterable[str]) -> None:
+        """Subscribe to what the agents read: topics, or a pattern that also fits topics that come later."""
+        pattern = self.consumer.app.subscribed(topics)  # type: ignore[attr-defined]
+        if pattern is None:
+            await super().subscribe(topics)
+            return
+        consumer = self._ensure_consumer()
+        consumer._client._metadata_max_age_ms = LOOK_FOR_TOPICS_MS
+        await self.call_thread(consumer.subscribe, pattern=pattern, listener=self._rebalance_listener)
 
     async def _fetch_records(self, consumer: AIOKafkaConsumer, *args: Any, **kwargs: Any) -> Any:
         """What was fetched, and records that could not be decoded."""
@@ -341,6 +352,11 @@ class FrontierConsumer(Consumer):
             "Reading goes on at %s; give the topic a retention that is longer than the longest standstill",
             *tp, lost, start, start + lost - 1, first,
         )  # fmt: skip
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Let agents that read by pattern have topics that are new."""
+        self.app.adopt(assigned)
+        await super().on_partitions_assigned(assigned, generation_id)
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget what belongs to the next owner now."""

@@ -6,6 +6,7 @@ BestbeforeError
 ├── BadRecord            a record cannot be used; it goes to the dead letters with `stage`
 │   ├── Undecodable      the bytes are not what their content type says
 │   ├── Invalid          decoded, but a required field is missing or has the wrong type
+│   ├── LoneHalf         a request without its response, or a response without its request
 │   ├── Unadaptable      not what the adapter of its topic reads, or it lacks what sources.yaml says is there
 │   └── BadInput         a sampled input cannot be embedded
 ├── TooNew               what is stored was written by a newer version than this; nothing was changed
@@ -34,7 +35,7 @@ class DescriptorError(BestbeforeError):
 class BadRecord(BestbeforeError):
     """A record that cannot be used.
 
-    `stage` is where it failed: decode, adapt, validate, join, embed.
+    `stage` is where it failed: decode, adapt, pair, validate, join, embed.
     """
 
     stage = "decode"
@@ -54,6 +55,12 @@ class Unadaptable(BadRecord):
     """Not what the adapter of its topic reads, or it lacks what the configuration of the source says is there."""
 
     stage = "adapt"
+
+
+class LoneHalf(BadRecord):
+    """A request whose response did not come, or a response whose request did not."""
+
+    stage = "pair"
 
 
 class BadInput(BadRecord):

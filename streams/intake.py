@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from faust.types import TP
 
+from models.window_book import Clock
 from streams.chunks import MOST_RECORDS, Chunk
 from streams.errors import BadRecord, BestbeforeError, Undecodable
 from streams.lane import Lane
@@ -105,6 +106,14 @@ class Intake:
             return lane
         return await self._open(tp, generation)
 
+    def reads(self, topic: str) -> bool:
+        """Whether this agent reads a topic."""
+        return topic == self.runtime.settings.topic(self.topic)
+
+    def lane(self, tp: TP, generation: int, start: int, clock: Clock) -> Lane:
+        """The lane of a partition that is read from what was committed."""
+        return Lane(self.runtime, tp, generation, start, clock)
+
     async def _open(self, tp: TP, generation: int) -> Lane | None:
         async with self._opening:
             if not self.runtime.holds(tp, generation):
@@ -118,7 +127,7 @@ class Intake:
                 start = (await self.runtime.answered(lambda: consumer.earliest_offsets(tp)))[tp]
             if not self.runtime.holds(tp, generation):
                 return None  # lost while the broker was asked
-            lane = Lane(self.runtime, tp, generation, start, clock)
+            lane = self.lane(tp, generation, start, clock)
             self.lanes[tp] = lane
             self.runtime.frontiers[tp] = lane.frontier
             self.runtime.progress.opened(tp, start, lane.book)
@@ -127,10 +136,10 @@ class Intake:
 
     async def _open_assigned(self) -> None:
         """Open lanes before their first record, so that they can say that nothing comes."""
-        topic, generation = self.runtime.settings.topic(self.topic), self.runtime.app.consumer_generation_id
+        generation = self.runtime.app.consumer_generation_id
         for tp in list(self.runtime.app.consumer.assignment()):
             lane = self.lanes.get(tp)
-            if tp.topic == topic and (lane is None or lane.generation != generation):
+            if self.reads(tp.topic) and (lane is None or lane.generation != generation):
                 await self._open(tp, generation)
 
     # -- rebalances and timers ---------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -25,6 +25,7 @@ from streams.errors import TooNew
 from streams.metrics import TOLD
 from streams.registry import Registry
 from streams.runtime import Runtime
+from streams.sourced import Sourced
 from streams.store_rows import Prediction, PredictionColumns
 from streams.topics import INFERENCE, LABEL_REQUESTS, LIFECYCLE, PROFILES
 
@@ -113,8 +114,10 @@ def subject_key(model: str, version: str) -> bytes:
 class Lane:
     """`start` is the committed frontier, or the partition's first offset where nothing was committed yet."""
 
-    def __init__(self, runtime: Runtime, tp: TP, generation: int, start: int, clock: Clock) -> None:
-        self.runtime, self.tp, self.generation = runtime, tp, generation
+    def __init__(
+        self, runtime: Runtime, tp: TP, generation: int, start: int, clock: Clock, sourced: Sourced | None = None
+    ) -> None:
+        self.runtime, self.tp, self.generation, self.sourced = runtime, tp, generation, sourced
         self.cursor = Cursor(runtime.app.consumer, tp, start)
         settings = runtime.settings
         self.book = WindowBook(
@@ -125,10 +128,11 @@ class Lane:
             most_segments=settings.max_segments,
             told=TOLD,
         )
-        self.book.newest_offset = start - 1
+        counted = start if sourced is None else sourced.counted
+        self.book.newest_offset = counted - 1
         self.queue: list[Stamped] = []  # decoded, not yet in the book
         self._taken: list[int] = []  # first offsets of those that left the queue and are not in the book yet
-        self._passed = start - 1  # newest record that added nothing
+        self._passed = counted - 1  # newest record that added nothing
         self._admitted = start - 1
         self.adding = asyncio.Lock()  # held while the book changes, and while a cut is written
         self.joining = (
@@ -140,7 +144,7 @@ class Lane:
         self._kept: list[Prediction] = []
         self._kept_hold: Hold | None = None
         self._kept_count: Counter[tuple[str, str, int]] = Counter()
-        self._dead: list[tuple[Hold, Awaitable[None]]] = []
+        self._owed: list[tuple[Hold, Awaitable[None]]] = []
         self._frontier: Frontier = (start, clock)
         self._idle_told = False
         self._expected: set[Subject] = set()
@@ -181,7 +185,7 @@ class Lane:
         """Report on every registered model version: a window waits for all partitions that may have rows of it."""
         versions = [Subject(reference.model, reference.version) for reference in registry]
         # All versions of a model side by side, which only inferences are counted for.
-        inference = self.tp.topic == self.runtime.settings.topic(INFERENCE)
+        inference = self.sourced is not None or self.tp.topic == self.runtime.settings.topic(INFERENCE)
         models = [Subject(subject.model, "") for subject in versions if inference]
         for subject in (*versions, *models):
             if subject not in self._expected:
@@ -249,11 +253,20 @@ class Lane:
         if len(self._kept_count) > 10_000:
             self._kept_count.clear()
 
-    def bury(self, message: Any, error: Exception, agent: str) -> None:
+    def claim(self, offset: int) -> Hold:
+        """A claim on a record that was just taken.
+
+        Behind records that are not in the book yet the clock before it is unknown: theirs is known, and lower.
+        """
+        return self.queue_hold or self.hold(offset)
+
+    def bury(self, message: Any, error: Exception, agent: str, hold: Hold | None = None) -> None:
         """Send a record to the dead letters; the frontier waits until it is there."""
-        task = asyncio.ensure_future(self.runtime.bury(message, error, agent))
-        # Behind records that are not in the book yet the clock before this one is unknown: theirs is known, and lower.
-        self._dead.append((self.queue_hold or self.hold(message.offset), task))
+        self.owe(self.runtime.bury(message, error, agent), hold or self.claim(message.offset))
+
+    def owe(self, sending: Coroutine[Any, Any, None], hold: Hold) -> None:
+        """Have something sent; the frontier waits at `hold` until it is at the broker."""
+        self._owed.append((hold, asyncio.ensure_future(sending)))
 
     def passed(self, offset: int) -> None:
         """A record that adds nothing was dealt with."""
@@ -271,16 +284,18 @@ class Lane:
             # Whoever is cancelled below, at the end of the worker, has taken out what nobody has yet.
             self._torn = True
             kept, self._kept, self._kept_hold = self._kept, [], None
-            dead, self._dead = self._dead, []
+            owed, self._owed = self._owed, []
             if kept:
                 await self.runtime.stored(self.runtime.store.keep_predictions, _columns(kept))
                 await self._ask(kept)
-            for _, task in dead:
+            for _, task in owed:
                 await task
             await self._publish()
-            holds = [h for h in (self.queue_hold, self._kept_hold) if h is not None]
-            holds += [hold for hold, _ in self._dead]
-            self._frontier = self.book.frontier(holds)
+            half = None if self.sourced is None else self.sourced.hold
+            holds = [h for h in (self.queue_hold, self._kept_hold, half) if h is not None]
+            holds += [hold for hold, _ in self._owed]
+            found = self.book.frontier(holds)
+            self._frontier = found if self.sourced is None else self.sourced.committed(*found)
             self._torn = False
 
     async def _ask(self, kept: list[Prediction]) -> None:
@@ -317,7 +332,7 @@ class Lane:
             if cut is not None:
                 offset, clock = self._frontier
                 clock = clock or Clock()
-                ahead = Clock(clock.newest, clock.cut, [*clock.cuts, cut])
+                ahead = msgspec.structs.replace(clock, cuts=[*clock.cuts, cut])
                 if not await self.runtime.app.consumer.write({self.tp: (offset, ahead)}, self.generation):
                     return
                 # Committed again until the windows are published: without it the cut would be forgotten.

@@ -46,6 +46,7 @@ class Metrics:
         self._missing = count("missing_records", "Offsets that do not exist at the broker.", "topic")
         self._lost = count("lost_records", "Records deleted from a topic before they were read.", "topic")
         self._dead = count("dead_letters", "Records put into the dead letters.", "topic", "stage")
+        self._unpaired = count("unpaired_halves", "Requests and responses that stayed alone.", "topic", "side")
         self._commits = count("commits", "Commits of offsets by their end: done or failed.", "result")
         self._closed = count("windows_closed", "Windows of a source partition that were published.", "topic")
         self._assessed = count("windows_assessed", "Windows of subjects that were assessed.")
@@ -101,6 +102,10 @@ class Metrics:
         child.inc(n)
         if missing:
             self._missing.labels(self.topic(topic)).inc(missing)
+
+    def unpaired(self, topic: str, side: str) -> None:
+        """A request without its response, or the other way round, was given up."""
+        self._unpaired.labels(self.topic(topic), side).inc()
 
     def rows(self, topic: str, tally: Mapping[tuple[str, str], int]) -> None:
         """What rows added to the profiles: counts by model and name."""

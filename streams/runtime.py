@@ -15,6 +15,8 @@ from faust.exceptions import ProducerSendError
 from faust.types import TP
 
 from models.inspection import Inspection
+from streams.adapters.config import Sources
+from streams.adapters.source import Source
 from streams.clock import BrokerClock
 from streams.delivery import Frontiers
 from streams.errors import BadRecord, BestbeforeError, StoreUnreachable, TooNew
@@ -24,7 +26,7 @@ from streams.progress import Progress
 from streams.registry import Registry
 from streams.services import Services
 from streams.settings import Settings
-from streams.topics import DEAD_LETTERS
+from streams.topics import DEAD_LETTERS, INFERENCE, TOPICS
 from streams.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,8 @@ class Runtime:
     def __init__(self, settings: Settings, app: Any, store: EventStore, clock: BrokerClock | None = None) -> None:
         self.settings, self.app, self.store = settings, app, store
         self.clock = clock or BrokerClock()
+        self.sources = Sources([])  # of topics of other servers
+        self._own = {settings.topic(topic.name) for topic in TOPICS}
         self.registry = Registry(
             window_us=settings.us("default_window"),
             lateness_us=settings.us("default_lateness"),
@@ -75,6 +79,14 @@ class Runtime:
 
     def _end_of(self, tp: TP) -> int:
         return int(self.app.consumer.highwater(tp))
+
+    def source_of(self, topic: str) -> tuple[Source, dict[str, str]] | None:
+        """The source of another server's topic, and what the placeholders of its pattern stand for."""
+        return None if topic in self._own else self.sources.of(topic)
+
+    def carries_inferences(self, topic: str) -> bool:
+        """Whether inferences come on this topic, as our own records or those of another server."""
+        return topic == self.settings.topic(INFERENCE) or self.source_of(topic) is not None
 
     def holds(self, tp: TP, generation: int) -> bool:
         """Whether the partition is assigned to this worker, and no rebalance was since `generation`."""

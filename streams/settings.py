@@ -106,6 +106,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long a sampled input waits for others to fill a batch."""
     inspect_every: str = "10 minutes"
     """How often a worker that embeds loads each model's file anew and replays its golden records."""
+    sources: str = ""
+    """File (`sources.yaml`) that says which adapter reads which topic of other servers; without it none is read."""
     watchdog_after: str = "2 minutes"
     """A worker without progress for this long, although there is work, ends itself."""
     commit_every: str = "1 s"
@@ -180,7 +182,7 @@ AT_LEAST_ONE = (
 )
 
 SECRETS = tuple(name for name in Settings.__struct_fields__ if is_secret(name))
-FILE_NAMES = ("broker_ca", "broker_certificate", "broker_key")
+FILE_NAMES = ("broker_ca", "broker_certificate", "broker_key", "sources")
 
 
 def load(environment: Mapping[str, str] | None = None, folder: Path | None = None, **given: Any) -> Settings:

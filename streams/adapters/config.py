@@ -15,7 +15,7 @@ The first source whose pattern fits a topic is the one.
 
 import difflib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -60,6 +60,13 @@ class Sources:
 
     def __init__(self, entries: list[Entry]) -> None:
         self.entries = entries
+
+    def expression(self, others: Iterable[str], never: Iterable[str]) -> str:
+        """A regular expression for all topics of these sources and `others`, without those of `never`."""
+        own = (re.sub(r"\(\?P<\w+>", "(?:", one.expression.pattern) for entry in self.entries for one in entry.patterns)
+        kept_out = "|".join([r"__.*", *(re.escape(name) for name in sorted(never))])
+        named = "|".join(re.escape(name) for name in sorted(others))
+        return rf"(?s:(?:{named}|(?!(?:{kept_out})\Z)(?:{'|'.join(own)}))\Z)"
 
     def of(self, topic: str) -> tuple[Source, dict[str, str]] | None:
         """The source of a topic, and what the placeholders of its pattern stand for; None where there is none."""

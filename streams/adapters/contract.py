@@ -21,13 +21,19 @@ MOST_PARTS = 10_000  # requests in one record
 
 
 class Record(NamedTuple):
-    """One record of a topic; `timestamp` is the broker's, in microseconds."""
+    """One record of a topic; `timestamp` is the broker's, in microseconds.
+
+    A half that waits keeps its record, with whatever the reader has put into `mark`.
+    """
 
     topic: str
     value: bytes | None
     key: bytes | None = None
     headers: Sequence[tuple[str, bytes | None]] = ()
     timestamp: int = 0
+    partition: int = 0
+    offset: int = -1
+    mark: Any = None
 
 
 class Part(NamedTuple):
@@ -58,6 +64,7 @@ class Unpaired(NamedTuple):
     id: str
     side: Side
     reason: str
+    record: Record | None = None
 
 
 Thing = InferenceEvent | LabelEvent | Unpaired

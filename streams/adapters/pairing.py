@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from models.units import duration_text
-from streams.adapters.contract import Part, Unpaired
+from streams.adapters.contract import Part, Record, Unpaired
 
 WITHIN_US = 600_000_000
 MOST = 20_000  # halves that wait
@@ -20,6 +20,7 @@ class _Waiting(NamedTuple):
     part: Part
     size: int
     since: int
+    record: Record | None
 
 
 class Pairing:
@@ -30,30 +31,47 @@ class Pairing:
         self._waiting: OrderedDict[tuple[str, str], _Waiting] = OrderedDict()
         self._bytes = 0
         self._now = 0
+        self.first: Record | None = None  # of the pair that was made last
+        self.last = self.longest = -1  # offset of the newest second half, and the longest way back to a first one
 
     def __len__(self) -> int:
         """Halves that wait."""
         return len(self._waiting)
 
-    def take(self, part: Part, size: int, now: int) -> Iterator[Part | Unpaired]:
-        """What is complete, or given up, now that `part` has come in a record of `size` bytes at `now` (us)."""
+    def oldest(self, first: int) -> Record | None:
+        """The record of the half that has waited for longest, of those from offset `first` on."""
+        records = (waiting.record for waiting in self._waiting.values())
+        return next((record for record in records if record is not None and record.offset >= first), None)
+
+    def forget(self, before: int) -> None:
+        """Say no more of halves of records with lower offsets."""
+        gone = [key for key, one in self._waiting.items() if one.record is not None and one.record.offset < before]
+        for key in gone:
+            self._forget(key)
+
+    def take(self, part: Part, size: int, now: int, record: Record | None = None) -> Iterator[Part | Unpaired]:
+        """What is complete, or given up, now that `part` has come in a `record` of `size` bytes at `now` (us)."""
         self._now = max(self._now, now)
         yield from self._expired()
         if part.side == "both":
             yield part
             return
         if not part.id:
-            yield Unpaired("", part.side, "it has no id, so its other half cannot be found")
+            yield Unpaired("", part.side, "it has no id, so its other half cannot be found", record)
             return
         key = (part.source, part.id)
         other = self._waiting.get(key)
         if other is not None and other.part.side == part.side:
-            yield Unpaired(part.id, part.side, f"a {part.side} with the same id waits already; the first counts")
+            why = f"a {part.side} with the same id waits already; the first counts"
+            yield Unpaired(part.id, part.side, why, record)
         elif other is not None:
             self._forget(key)
+            self.first = other.record
+            if record is not None and other.record is not None:
+                self.last, self.longest = record.offset, max(self.longest, record.offset - other.record.offset)
             yield _joined(part, other.part)
         else:
-            self._waiting[key] = _Waiting(part, size, self._now)
+            self._waiting[key] = _Waiting(part, size, self._now, record)
             self._bytes += size
             yield from self._overflow()
 
@@ -67,7 +85,9 @@ class Pairing:
             if self._now - waiting.since <= self.within_us:
                 break
             old += 1
-        yield from self._given_up(old, f"its {{other}} did not come within {duration_text(self.within_us)}")
+        yield from self._given_up(
+            old, f"its {{other}} did not come within {duration_text(self.within_us)} in the same partition"
+        )
 
     def _overflow(self) -> Iterator[Unpaired]:
         while len(self._waiting) > self.most or self._bytes > self.most_bytes:
@@ -75,10 +95,10 @@ class Pairing:
 
     def _given_up(self, n: int, reason: str) -> Iterator[Unpaired]:
         for key in list(self._waiting)[:n] if n > 1 else [next(iter(self._waiting))] if n else []:
-            part = self._waiting[key].part
+            part, record = self._waiting[key].part, self._waiting[key].record
             self._forget(key)
             other = "response" if part.side == "request" else "request"
-            yield Unpaired(part.id, part.side, reason.format(other=other))
+            yield Unpaired(part.id, part.side, reason.format(other=other), record)
 
     def _forget(self, key: tuple[str, str]) -> None:
         self._bytes -= self._waiting.pop(key).size

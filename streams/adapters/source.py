@@ -1,6 +1,6 @@
 """One source: an adapter with the plan of its topic. The one door through which records of other servers come in."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from streams.adapters.contract import Adapter, Part, Record, Side, Thing, Unpaired
@@ -8,6 +8,7 @@ from streams.adapters.mapping import things_of
 from streams.adapters.pairing import MOST, WITHIN_US, Pairing
 from streams.adapters.plan import Plan
 from streams.errors import BadRecord, Unadaptable
+from streams.records import InferenceEvent
 
 
 class PairPlan(NamedTuple):
@@ -21,11 +22,24 @@ class PairPlan(NamedTuple):
 class Source:
     """Adapts the records of the topics that it is for. Holds the halves that wait for their other half."""
 
-    def __init__(self, adapter: Adapter, plan: Plan, *, extra: Any = None, pair: PairPlan | None = None) -> None:
-        self.adapter, self.plan, self._extra = adapter, plan, extra
-        pair = pair or PairPlan()
-        self.pairing = Pairing(pair.within_us, pair.most) if adapter.pairs and pair.on else None
+    def __init__(
+        self,
+        adapter: Adapter,
+        plan: Plan,
+        *,
+        extra: Any = None,
+        pair: PairPlan | None = None,
+        admit: Callable[[InferenceEvent], None] | None = None,
+    ) -> None:
+        self.adapter, self.plan, self._extra, self._admit = adapter, plan, extra, admit
+        self._pair = pair or PairPlan()
+        self.pairing = Pairing(self._pair.within_us, self._pair.most) if adapter.pairs and self._pair.on else None
+        self._joined: list[Unpaired] = []  # first halves of this record's pairs, told if it is refused
         self._given_up: list[Unpaired] = []  # not told yet, because the record they were given up with was refused
+
+    def afresh(self, admit: Callable[[InferenceEvent], None]) -> "Source":
+        """The same with nothing waiting; it refuses records with an event for which `admit` raises BadRecord."""
+        return Source(self.adapter, self.plan, extra=self._extra, pair=self._pair, admit=admit)
 
     def adapt(self, record: Record, names: Mapping[str, str] | None = None) -> list[Thing]:
         """The events of a record, and the halves that were given up with it; an empty list while a half waits.
@@ -33,47 +47,51 @@ class Source:
         `names`: what the placeholders of the topic's pattern stand for. Raises Unadaptable (stage ADAPT) for a record
         that its adapter does not read, or that lacks what the source says is there, and nothing else.
         """
+        self._joined = []
         try:
-            around = _around(record, names or {})
-            parts = [part._replace(trees={**around, **part.trees}) for part in self.adapter.read(record, self._extra)]
-            found = [thing for part in parts for thing in self._things(part, record)]
-        except Unadaptable:
-            raise
+            return self._events(record, names or {})
         except BadRecord as error:
-            raise Unadaptable(str(error)) from None
+            self._given_up += self._joined
+            raise error if isinstance(error, Unadaptable) else Unadaptable(str(error)) from None
         except RecursionError:
             raise Unadaptable("the record is nested too deeply to be read") from None
-        return [*self._told(), *found]
+
+    def _events(self, record: Record, names: Mapping[str, str]) -> list[Thing]:
+        around = _around(record, names)
+        parts = [part._replace(trees={**around, **part.trees}) for part in self.adapter.read(record, self._extra)]
+        found = [thing for part in parts for thing in self._things(part, record)]
+        return [*self.told(), *found]
 
     def rest(self) -> list[Unpaired]:
         """The halves that still wait, given up: nothing comes any more."""
-        return [*self._told(), *(self.pairing.rest() if self.pairing is not None else ())]
+        return [*self.told(), *(self.pairing.rest() if self.pairing is not None else ())]
 
-    def _told(self) -> list[Unpaired]:
+    def told(self) -> list[Unpaired]:
+        """The halves that were given up with a record that was refused; told once."""
         told, self._given_up = self._given_up, []
         return told
 
     def _things(self, part: Part, record: Record) -> Iterator[Thing]:
         if self.pairing is None:
-            yield from things_of(part, self.plan, record)
+            yield from self._admitted(things_of(part, self.plan, record))
             return
-        for one in self.pairing.take(part, len(record.value or b""), record.timestamp):
+        for one in self.pairing.take(part, len(record.value or b""), record.timestamp, record):
             if isinstance(one, Unpaired):
                 self._given_up.append(one)
-            else:
-                yield from self._of_pair(one, part, record)
+                continue
+            if part.side != "both":
+                # If the pair cannot be used, the record is refused, and so its other half is told.
+                other: Side = "response" if part.side == "request" else "request"
+                why = f"its {part.side} came, and together they are of no use"
+                self._joined.append(Unpaired(part.id, other, why, self.pairing.first))
+            yield from self._admitted(things_of(one, self.plan, record))
 
-    def _of_pair(self, pair: Part, last: Part, record: Record) -> list[Thing]:
-        """The events of a pair. If it cannot be used, the record is refused, and so its other half is told."""
-        try:
-            return things_of(pair, self.plan, record)
-        except BadRecord:
-            if last.side != "both":
-                other: Side = "response" if last.side == "request" else "request"
-                self._given_up.append(
-                    Unpaired(last.id, other, f"its {last.side} came, and together they are of no use")
-                )
-            raise
+    def _admitted(self, things: list[Thing]) -> list[Thing]:
+        if self._admit is not None:
+            for thing in things:
+                if isinstance(thing, InferenceEvent):
+                    self._admit(thing)
+        return things
 
 
 def _around(record: Record, names: Mapping[str, str]) -> dict[str, Any]:
