@@ -15,24 +15,22 @@ from typing import Any
 
 import msgspec
 from aiokafka import AIOKafkaConsumer
-from aiokafka.conn import CloseReason
 from aiokafka.errors import (
     CommitFailedError,
     IllegalGenerationError,
     KafkaError,
     RebalanceInProgressError,
     UnknownMemberIdError,
-    UnknownTopicOrPartitionError,
 )
 from aiokafka.structs import OffsetAndMetadata, TopicPartition
-from faust.exceptions import ProducerSendError
-from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Producer, Transport
+from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 from faust.types import TP
 
 from models.window_book import Clock
 from streams.chunks import Chunk, Chunked
 from streams.errors import ClockError
 from streams.fetching import Fetched, Holes, read_batch
+from streams.fresh_producer import FreshProducer
 
 log = logging.getLogger(__name__)
 FETCH_WAIT_MS = 250  # for which the broker holds a fetch back while it has nothing
@@ -259,6 +257,9 @@ class FrontierConsumer(Consumer):
         self.written: dict[TP, Frontier] = {}
         self.pending: dict[TP, float] = {}  # since when a commit of the partition is due, on the monotonic clock
         self.lost: Counter[TP] = Counter()  # offsets that the broker had deleted before they were read
+        # Ours, from the end of one rebalance to the beginning of the next: `assignment` goes on naming, in between,
+        # what we had. Whoever begins to read a partition then finds himself with it later, behind those who own it now.
+        self.held: set[TP] = set()
         self._writing = asyncio.Lock()  # an older frontier must not land after a newer one
         self._read_offset = Unfiltered()
         self.scheduler = Chunked()
@@ -353,39 +354,23 @@ class FrontierConsumer(Consumer):
             *tp, lost, start, start + lost - 1, first,
         )  # fmt: skip
 
-    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
-        """Let agents that read by pattern have topics that are new."""
-        self.app.adopt(assigned)
-        await super().on_partitions_assigned(assigned, generation_id)
-
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget what belongs to the next owner now."""
+        self.held.clear()
         await super().on_partitions_revoked(revoked)  # commits once more
         self._buffered_partitions.difference_update(revoked)
         for tp in revoked:
             self.written.pop(tp, None)
             self.pending.pop(tp, None)
 
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Partitions may be read from now on, also those of topics that are new."""
+        self.app.adopt(assigned)
+        self.held = set(assigned)
+        await super().on_partitions_assigned(assigned, generation_id)
+
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's detector compares clocks of two kinds and cries wolf; streams/watchdog.py stands in for it."""
-
-
-class FreshProducer(Producer):
-    """Leaves connections on which it has asked in vain where a topic is.
-
-    aiokafka closes a connection on which a record was not acknowledged in time, but not one on which metadata were not
-    told: over a dead one it would ask for minutes. A topic that this worker has not yet sent to cannot be sent to then.
-    """
-
-    async def send(self, *args: Any, **kwargs: Any) -> Any:
-        """As Faust's."""
-        try:
-            return await super().send(*args, **kwargs)
-        except ProducerSendError as error:
-            if isinstance(error.__cause__, UnknownTopicOrPartitionError):
-                for connection in list(self._ensure_producer().client._conns.values()):
-                    connection.close(reason=CloseReason.CONNECTION_TIMEOUT)
-            raise
 
 
 class FrontierTransport(Transport):
