@@ -12,6 +12,7 @@ import msgspec
 Id = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
 Time = Annotated[datetime, msgspec.Meta(tz=True)]
+Moment = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"})]  # a time that is text already
 # A weight of 1 / probability, and its square, must stay numbers that can be added up exactly.
 LEAST_SHARE = 1e-4
 Share = Annotated[float, msgspec.Meta(ge=LEAST_SHARE, le=1.0)]

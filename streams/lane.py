@@ -21,6 +21,7 @@ from models.window_book import Batch, Clock, Closed, Hold, WindowBook
 from streams.asking import asked_with, request_of
 from streams.batches import Stamped
 from streams.delivery import Cursor, Frontier
+from streams.envelopes import attributes
 from streams.errors import TooNew
 from streams.metrics import TOLD
 from streams.registry import Registry
@@ -358,14 +359,9 @@ def label_request(row: Prediction, runtime: Runtime) -> LabelRequest | None:
     if found is None:
         return None
     subject = Subject(row.model, row.version)
-    attributes = {
-        "ce_specversion": "1.0",
-        "ce_id": note_id(subject, row.time_us, "label-request", row.inference_id),
-        "ce_source": f"/bestbefore/{runtime.settings.group}",
-        "ce_type": "io.bestbefore.label-request.v1",
-        "ce_time": found.time,
-        "ce_subject": row.inference_id,
-        "content-type": "application/json",
-    }
-    headers = [(name, value.encode()) for name, value in attributes.items()]
+    name = note_id(subject, row.time_us, "label-request", row.inference_id)
+    told = attributes(
+        "label-request", name, group=runtime.settings.group, time=found.time, subject=row.inference_id
+    )  # fmt: skip
+    headers = [(name, value.encode()) for name, value in told.items()]
     return LabelRequest(row.inference_id.encode(), msgspec.json.encode(found), headers)
