@@ -1,13 +1,16 @@
-"""Commands about what is on the topics: asyncapi."""
+"""Commands about what is on the topics: asyncapi, topics verify."""
 
+import functools
 import json
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 import yaml
 
-from infra.cli_common import settings_of
+from infra import show
+from infra.cli_common import formatted, settings_of
 
 
 @click.command()
@@ -36,6 +39,25 @@ def asyncapi(ctx: click.Context, style: str, schemas: Path | None) -> None:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         click.echo(yaml.dump(found, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=120), nl=False)
+
+
+@click.command("verify")
+@click.option(
+    "--records", type=click.IntRange(min=1), default=100, show_default=True, help="Newest records of each partition."
+)
+@formatted
+@click.pass_context
+def topics_verify(ctx: click.Context, records: int) -> Any:
+    """Read the newest records of every topic against their schemas; exit 1 when one does not fit.
+
+    It only reads, in no consumer group.
+    """
+    from infra.topic_verify import verify  # noqa: PLC0415 -- kafka-python is slow to import
+
+    found = verify(settings_of(ctx), records)
+    if any(topic.unfit for topic in found):
+        ctx.call_on_close(functools.partial(ctx.exit, 1))
+    return show.verified(found)
 
 
 class _Plain(yaml.SafeDumper):

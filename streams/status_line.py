@@ -243,7 +243,7 @@ class Status(msgspec.Struct, kw_only=True):
     """How many labels came, and how late."""
     duplicate_rate: float | None
     """Share of events that were sent twice, measured on one in 64 ids."""
-    beyond_segments: Count
+    beyond_segments: Count = 0
     """Events whose segment is not watched on its own, because there are more than `max_segments`."""
     forecast: Forecast
     """When it will be too low."""

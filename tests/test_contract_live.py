@@ -1,0 +1,163 @@
+"""Every record of a running pipeline is what the contract says: by JSON Schema, by the CloudEvents SDK, by our reader."""
+
+import json
+import uuid
+from collections import Counter
+from datetime import UTC
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cloudevents.core.bindings.kafka import KafkaMessage, from_kafka
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+from click.testing import CliRunner
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+
+from infra.cli import main
+from streams.asyncapi import document
+from streams.conformity import examine, message_of
+from streams.contract import BY_NAME
+from streams.envelopes import schema_id
+from streams.records import STRUCTURED, header
+from streams.settings import Settings
+from streams.topics import TOPICS
+from tests.contract_rig import REPLACED, Record, frame, play, send, settings_of
+from tests.faults.topic import read_topic
+from tests.schema_checks import problems
+
+OUT = ("mismatches", "retrain-triggers", "label-requests", "status")
+
+
+@pytest.fixture(scope="module")
+def settings(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    """What a pipeline wrote that saw everything that a topic takes."""
+    folder = tmp_path_factory.mktemp("contract")
+    made = settings_of(broker, folder)
+    play(made, folder, [(frame(window), []) for window in range(REPLACED)])
+    return made
+
+
+@pytest.fixture(scope="module")
+def written(settings: Settings) -> dict[str, list[Any]]:
+    """All records by topic."""
+    return {topic.name: read_topic(settings.broker, settings.topic(topic.name)) for topic in TOPICS}
+
+
+def test_every_message_of_the_contract_was_written(written: dict[str, list[Any]]) -> None:
+    seen = Counter(message_of(topic, r.headers).name for topic, records in written.items() for r in records)
+    assert seen.keys() == BY_NAME.keys(), "what nobody wrote is not checked below"
+
+
+def test_every_record_fits_its_schema(written: dict[str, list[Any]]) -> None:
+    """By a JSON Schema validator that knows nothing of msgspec; of outputs no field is missing in the schema."""
+    found = []
+    for topic, records in written.items():
+        for record in records:
+            message = message_of(topic, record.headers)
+            if message.schema is None or message.schema == "profile":
+                continue
+            if message.headers is not None:
+                names = message.headers.__struct_encode_fields__
+                value: Any = {n: header(record.headers, n) for n in names if header(record.headers, n)}
+            else:
+                value = json.loads(record.value)
+            value = value["data"] if message.content_type == STRUCTURED else value
+            told = problems(message.schema, value, closed=message.kind is not None)
+            assert not told or poisoned(record), (message.name, value, told)
+            found.append(message.name)
+    assert len(found) > 100
+
+
+def poisoned(record: Any) -> bool:
+    """What the rig sends for the dead letters."""
+    return record.value in (b"{no json", b'{"inference_id": "x"}')
+
+
+def test_what_goes_out_is_a_cloud_event_to_the_official_sdk(written: dict[str, list[Any]]) -> None:
+    ids: Counter[tuple[str, str]] = Counter()
+    ours = [r for r in written["lifecycle"] if header(r.headers, "ce_type")]
+    assert ours
+    for topic, records in (*((name, written[name]) for name in OUT), ("lifecycle", ours)):
+        for record in records:
+            event = from_kafka(KafkaMessage(dict(record.headers), record.key, record.value), JSONFormat(), CloudEvent)
+            kind = message_of(topic, record.headers).kind
+            assert event.get_type() == f"io.bestbefore.{kind}.v1"
+            assert event.get_dataschema() == schema_id(str(kind))
+            assert event.get_datacontenttype() == "application/json"
+            assert event.get_source() == f"/bestbefore/{event.get_source().rpartition('/')[2]}"
+            assert event.get_time().tzinfo is not None
+            assert event.get_time().astimezone(UTC).isoformat().replace("+00:00", "Z") == header(
+                record.headers, "ce_time"
+            )
+            assert uuid.UUID(event.get_id()).version == 5, "an id that follows from the cause"
+            assert event.get_subject() == event.get_extension("partitionkey") == record.key.decode()
+            assert isinstance(event.get_data(), dict)
+            ids[event.get_source(), event.get_id()] += 1
+    assert set(ids.values()) == {1}, "nothing was repeated here, so no id may be"
+
+
+def test_the_command_finds_nothing_wrong(settings: Settings) -> None:
+    done = verify(settings)
+    assert done.exit_code == 1, "the poison that the rig sent"
+    topics = {t["topic"].removeprefix(settings.topic_prefix): t for t in json.loads(done.output)}
+    assert {name for name, found in topics.items() if found["unfit"]} == {"inference", "labels"}
+    assert [one["message"] for one in topics["inference"]["unfit"]] == ["inference-event"]
+    assert all(found["read"] for found in topics.values())
+    assert topics["inference"]["messages"]["inference-frame"] == REPLACED
+
+
+def verify(settings: Settings) -> Any:
+    """`bestbefore topics verify --format json`."""
+    runner = CliRunner(env={"BESTBEFORE_TOPIC_PREFIX": settings.topic_prefix})
+    return runner.invoke(main, ["--broker", settings.broker, "topics", "verify", "--format", "json"])
+
+
+def test_the_document_says_how_the_topics_are_kept(settings: Settings) -> None:
+    """Partitions, replicas and configuration, as the broker has them."""
+    admin = KafkaAdminClient(bootstrap_servers=settings.broker)
+    try:
+        for channel in document(settings, "0")["channels"].values():
+            said = channel["bindings"]["kafka"]
+            (found,) = admin.describe_topics([channel["address"]])
+            assert len(found["partitions"]) == said["partitions"]
+            assert {len(p["replica_nodes"]) for p in found["partitions"]} == {said["replicas"]}
+            resource = ConfigResource(ConfigResourceType.TOPIC, channel["address"])
+            config = admin.describe_configs([resource], config_filter="all")["topic"][channel["address"]]
+            for name, value in said["topicConfiguration"].items():
+                kept = str(config[name]["value"])
+                assert sorted(kept.split(",")) == sorted(value if isinstance(value, list) else [str(value)]), name
+    finally:
+        admin.close()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda h, v: (h | {"ce_type": b"io.bestbefore.mismatch.v2"}, v), "header ce_type is"),
+        (lambda h, v: (h | {"ce_time": b"yesterday"}, v), "RFC3339"),
+        (lambda h, v: (h | {"ce_id": b"another"}, v), "the line's own id"),
+        (lambda h, v: ({k: x for k, x in h.items() if k != "ce_source"}, v), "ce_source are missing"),
+        (lambda h, v: (h | {"content-type": b"text/plain"}, v), "header content-type is"),
+        (lambda h, v: ({}, v), "no CloudEvent in binary mode"),
+        (lambda h, v: (h, v.replace(b'"severity"', b'"gravity"')), "missing required field `severity`"),
+        (lambda h, v: (h, v[:-1]), "DecodeError"),
+        (lambda h, v: (h, b""), "the record is empty"),
+    ],
+)
+def test_what_does_not_fit_is_seen(written: dict[str, list[Any]], change: Any, told: str) -> None:
+    record = written["mismatches"][0]
+    headers, value = change(dict(record.headers), record.value)
+    assert told in examine("mismatches", record.key, value, list(headers.items())).problem
+    assert examine("mismatches", record.key, record.value, record.headers).problem == ""
+
+
+def test_a_wrong_record_on_a_topic_is_named_by_its_place(broker: str, tmp_path: Path) -> None:
+    made = settings_of(broker, tmp_path)
+    wrong: list[Record] = [("status", b"m/1", b'{"model": "m"}', [("content-type", b"application/json")])]
+    send(made, wrong)
+    (topic,) = [t for t in json.loads(verify(made).output) if t["unfit"]]
+    assert topic["topic"] == made.topic("status")
+    (one,) = topic["unfit"]
+    assert (one["offset"], one["message"]) == (0, "status")
+    assert "ce_specversion is missing" in one["problem"]
