@@ -8,6 +8,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
+from contextlib import nullcontext
 from typing import Any
 
 from faust.types import TP
@@ -35,6 +36,7 @@ from streams.store_rows import Claim, WindowEstimate
 from streams.store_rows import State as StoredState
 from streams.store_transaction import Transaction
 from streams.topics import INFERENCE, INPUTS, LABELS, PROFILES
+from streams.trace_context import PARENT, context_of
 
 log = logging.getLogger(__name__)
 MAX_BATCH = 256
@@ -51,6 +53,7 @@ class Part:
         self.states: dict[Subject, State] = {}
         self.blocked_since: dict[Subject, float] = {}
         self.heard_last = time.monotonic()  # when any profile came
+        self.parents: list[str] = []  # spans that profiles were sent in, of those that wait
         self.told: set[tuple[str, str]] = set()  # versions with too many segments
         self.heard_at: dict[Subject, float] = {}  # when a source last said something, on the monotonic clock
 
@@ -86,6 +89,8 @@ class Assess:
         self.runtime.progress.taken(part.tp, part.cursor.wanted, int(message.timestamp * 1e6))
         self.runtime.metrics.record(part.tp.topic, missing=message.offset - part.admitted - 1)
         part.admitted, part.heard_last = message.offset, time.monotonic()
+        if (context := context_of(message.headers)) and len(part.parents) < MAX_BATCH:
+            part.parents.append(context[PARENT])
         self._taking = True  # and stays so where this is cancelled, at the end of the worker
         part.waiting.append((message.offset, await self._read(message)))
         self._taking = False
@@ -202,6 +207,13 @@ class Assess:
         next_offset = waiting[-1][0] + 1 if waiting else part.next_offset
         call = Application(self.runtime, part, [r for _, r in waiting if r is not None], give_up or [], next_offset)
         began = time.monotonic()
+        parents, part.parents = part.parents, []
+        told = {"profiles": len(call.records)}
+        span = self.runtime.spans.step("assess", part.tp.topic, parents=parents, **told) if parents else nullcontext()
+        with span:
+            await self._commit(part, call, len(waiting), next_offset, began)
+
+    async def _commit(self, part: Part, call: "Application", taken: int, next_offset: int, began: float) -> None:
         try:
             await self.runtime.stored(call.apply)
         except Fenced as error:
@@ -214,7 +226,7 @@ class Assess:
         self.runtime.metrics.assessed(call.assessed, time.monotonic() - began)
         for model, n in call.too_late.items():
             self.runtime.metrics.too_late(model, n)
-        del part.waiting[: len(waiting)]
+        del part.waiting[:taken]
         part.next_offset = next_offset
         self._tell(part, call.refused)
         for subject in call.moved:

@@ -15,6 +15,7 @@ from streams.lane import Lane
 from streams.records import FRAME, InferenceEvent, decode_inference, header
 from streams.runtime import Runtime
 from streams.topics import INFERENCE
+from streams.traces import of_record
 
 MAX_WAITING = 512  # single events that are turned into columns together
 
@@ -36,7 +37,10 @@ class Ingest(Intake):
             return beat
         if header(message.headers, "content-type").lower().startswith(FRAME):
             most = self.runtime.settings.max_frame_bytes
-            return self._admitted(decode_frame(message.value or b"", message.offset, most), message.offset)
+            frame = decode_frame(message.value or b"", message.offset, most)
+            if frame.rows.traces is None:
+                frame.rows.traces = of_record(message.headers, len(frame.rows))
+            return self._admitted(frame, message.offset)
         event = decode_inference(message.value, message.headers)
         self.runtime.registry.admit(event.model, event.version)
         return event

@@ -7,7 +7,7 @@ ids for one cause.
 import msgspec
 
 from models.notes import Note
-from streams.envelopes import Kind, attributes
+from streams.envelopes import Kind, attributes, traced
 from streams.records import time_text
 from streams.runtime import Runtime
 from streams.settings import Settings
@@ -15,6 +15,7 @@ from streams.store_rows import OutboxMessage
 from streams.topics import LIFECYCLE, MISMATCHES, STATUS, TRIGGERS
 
 MAX_ROWS = 500
+TRACED = "ce_traceparent"
 _KINDS: dict[str, tuple[str, Kind]] = {
     "status": (STATUS, "status"),
     "mismatch": (MISMATCHES, "mismatch"),
@@ -29,6 +30,9 @@ def outbox(note: Note, partition: int, settings: Settings) -> OutboxMessage:
     subject = note.subject
     key = "/".join(part for part in subject if part) if note.kind == "status" else subject.model
     headers = attributes(kind, note.id, group=settings.group, time=time_text(note.at_us), subject=key)
+    traces = note.body.get("traces")
+    if traces:
+        headers |= traced(traces[0])
     return OutboxMessage(
         partition=partition, topic=topic, key=key, headers=headers, value=msgspec.json.encode(note.body)
     )
@@ -44,7 +48,9 @@ class Publisher:
         """Send everything that waits for a partition, in order."""
         store = self._runtime.store
         while rows := await self._runtime.stored(store.outbox, [partition], MAX_ROWS):
-            for row in rows:
-                headers = [(name, value.encode()) for name, value in row.headers.items()]
-                await self._runtime.send(row.topic, row.key.encode(), row.value, headers)
+            traces = [row.headers[TRACED] for row in rows if TRACED in row.headers]
+            with self._runtime.spans.step("publish", "outbox", traces, events=len(rows)):
+                for row in rows:
+                    headers = [(name, value.encode()) for name, value in row.headers.items()]
+                    await self._runtime.send(row.topic, row.key.encode(), row.value, headers)
             await self._runtime.stored(store.sent, [row.seq for row in rows])

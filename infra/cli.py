@@ -10,8 +10,8 @@ import click
 from infra import show
 from infra.cli_backtest import backtest
 from infra.cli_common import formatted, settings_of, store_of
-from infra.cli_descriptors import COMMANDS
 from infra.cli_contract import asyncapi, topics_verify
+from infra.cli_descriptors import COMMANDS
 from infra.cli_lifecycle import lifecycle
 from infra.cli_sources import sources
 from infra.store_file import make_folder

@@ -17,10 +17,10 @@ from streams.topics import TOPICS, Topic
 Part = dict[str, Any]
 BINDING = {"bindingVersion": "0.5.0"}
 ABOUT = (
-    "Model servers send telemetry; workers say when the quality of a model will fall below its threshold, and what to do "
-    "about it. Inputs are counted once; outputs come at least once, with ids that follow from their cause, so whoever "
-    "sees an id twice drops it. Fields are only ever added; readers ignore what they do not know. A breaking change gives "
-    "an event a new type (`….v2`), beside which the old one stays for a release."
+    "Model servers send telemetry; workers say when the quality of a model will fall below its threshold, and what to "
+    "do about it. Inputs are counted once; outputs come at least once, with ids that follow from their cause, so "
+    "whoever sees an id twice drops it. Fields are only ever added; readers ignore what they do not know. A breaking "
+    "change gives an event a new type (`….v2`), beside which the old one stays for a release."
 )
 KEYS = {
     "inference": "Anything; records of one key keep their order. The client uses the model.",
@@ -216,6 +216,9 @@ def _trait() -> Part:
                 "ce_time": {"type": "string", "format": "date-time", "description": "Event time, UTC."},
                 "ce_subject": {**text, "description": "As the record's key. Control characters are percent-encoded."},
                 "ce_dataschema": {**text, "format": "uri", "description": "`$id` of the published schema."},
+                "ce_traceparent": {**text, "description": "W3C trace context of a request that led to the event; "
+                                   "`traces` in the payload has more. Left out where none came."},
+                "ce_tracestate": {**text, "description": "W3C trace state beside it; of requests for labels only."},
                 "content-type": {"const": "application/json"},
             },
             "required": ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time", "ce_subject", "content-type"],

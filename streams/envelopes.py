@@ -41,6 +41,11 @@ def source_of(group: str) -> str:
     return f"/bestbefore/{quote(group, safe='-._~')}"
 
 
+def traced(traceparent: str, tracestate: str = "") -> dict[str, str]:
+    """The headers of the extension for distributed tracing: a request that led to the event."""
+    return {"ce_traceparent": traceparent} | ({"ce_tracestate": tracestate} if tracestate else {})
+
+
 def attributes(kind: Kind, name: str, *, group: str, time: str, subject: str) -> dict[str, str]:
     """The headers of one event; `name` is its id, which follows from what happened, and `time` is RFC 3339."""
     return {

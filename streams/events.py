@@ -73,6 +73,10 @@ class Reserved(msgspec.Struct, omit_defaults=True):
     """Cost of this inference, in the currency of the descriptors."""
     deployment: str | None = None
     """Deployment, such as a pod or a region, that answered."""
+    traceparent: str | None = None
+    """W3C trace context of the request, named by events that it led to; without it that of the record's headers."""
+    tracestate: str | None = None
+    """W3C trace state beside it."""
 
 
 class InferenceEvent(Reserved, kw_only=True):

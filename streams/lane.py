@@ -17,17 +17,19 @@ from faust.types import TP
 from models.columns import Subject
 from models.lifecycle import Change
 from models.notes import note_id
+from models.traces import examples
 from models.window_book import Batch, Clock, Closed, Hold, WindowBook
 from streams.asking import asked_with, request_of
 from streams.batches import Stamped
 from streams.delivery import Cursor, Frontier
-from streams.envelopes import attributes
+from streams.envelopes import attributes, traced
 from streams.errors import TooNew
 from streams.metrics import TOLD
 from streams.registry import Registry
 from streams.runtime import Runtime
 from streams.store_rows import Prediction, PredictionColumns
 from streams.topics import INFERENCE, LABEL_REQUESTS, LIFECYCLE, PROFILES
+from streams.trace_context import PARENT, STATE, bounded
 
 log = logging.getLogger(__name__)
 PROFILE_FORMAT = 1  # raised only where the previous version could not read what this one writes
@@ -294,7 +296,10 @@ class Lane:
         # One after the other: records of one key must not overtake each other in a retry.
         for item in self.book.close():
             record = profile_record(source, item)
-            await self.runtime.send(PROFILES, subject_key(*item.key.subject[:2]), msgspec.msgpack.encode(record))
+            key, value, spans = subject_key(*item.key.subject[:2]), msgspec.msgpack.encode(record), self.runtime.spans
+            facts = {"model": record.model, "version": record.version, "segment": record.segment}
+            with spans.step("ingest", self.tp.topic, examples((), item.profile), **facts):
+                await self.runtime.send(PROFILES, key, value, spans.headers())
             if item.profile is not None:
                 self.runtime.metrics.closed(self.tp.topic, 1)
 
@@ -363,5 +368,8 @@ def label_request(row: Prediction, runtime: Runtime) -> LabelRequest | None:
     told = attributes(
         "label-request", name, group=runtime.settings.group, time=found.time, subject=row.inference_id
     )  # fmt: skip
+    context = bounded({name: text for name in (PARENT, STATE) if isinstance(text := (row.extra or {}).get(name), str)})
+    if context:
+        told |= traced(context[PARENT], context.get(STATE, ""))
     headers = [(name, value.encode()) for name, value in told.items()]
     return LabelRequest(row.inference_id.encode(), msgspec.json.encode(found), headers)

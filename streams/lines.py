@@ -52,7 +52,7 @@ class Forecast(msgspec.Struct, kw_only=True):
 
 
 class Mismatch(msgspec.Struct, kw_only=True):
-    """Two sides that do not fit: what somebody declared, and what is seen; or, with `verdict` ok, that they do again."""
+    """Two sides that do not fit: what was declared, and what is seen; or, with `verdict` ok, that they fit again."""
 
     id: str
     """The line's id, as `ce_id`."""
@@ -96,6 +96,8 @@ class Mismatch(msgspec.Struct, kw_only=True):
     """Ids of at most 5 events that show it."""
     incident: str
     """Id of the line that opened it."""
+    traces: list[str] = []
+    """W3C trace contexts of at most 5 sampled requests that show it; left out where none came."""
 
 
 class Quality(msgspec.Struct, kw_only=True):
@@ -219,6 +221,8 @@ class RetrainTrigger(msgspec.Struct, kw_only=True):
     """Ids of the mismatches that are open."""
     data: Affected
     """The data that it is about."""
+    traces: list[str] = []
+    """W3C trace contexts of at most 5 sampled requests of the window that decided; left out where none came."""
 
 
 class TriggerResolved(msgspec.Struct, kw_only=True, tag="trigger-resolved", tag_field="kind"):

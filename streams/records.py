@@ -33,6 +33,7 @@ from streams.events import (
     Time,
     Word,
 )
+from streams.trace_context import PARENT, STATE, bounded, context_of
 
 __all__ = [  # noqa: RUF022 -- sorted as strings sort
     "CARRIED_BY_LABELS", "CloudEvent", "FRAME", "Id", "InferenceEvent", "InputSample", "LEAST_SHARE", "Label",
@@ -68,6 +69,8 @@ class CloudEvent(msgspec.Struct):
     time: str | None = None
     data: msgspec.Raw = msgspec.Raw(b"null")
     data_base64: str | None = None
+    traceparent: Any = None
+    tracestate: Any = None
 
 
 _cloud_event = msgspec.json.Decoder(CloudEvent)
@@ -123,10 +126,14 @@ def header(headers: Iterable[tuple[str, bytes | None]], name: str) -> str:
 
 def decode_inference(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> InferenceEvent:
     """A single inference event from JSON, or from a binary or structured CloudEvent around it."""
-    event: InferenceEvent = _decode(_inference, value, headers, {"id": "id", "time": "time"})
+    event: InferenceEvent
+    event, attributes = _decode(_inference, value, headers, {"id": "id", "time": "time"})
     bounded_segment_key(event.segment)
     if (carried := _carried(event)) != _NOTHING:
         _bound_carried(dict(zip(RESERVED_FIELDS, carried, strict=True)))
+    if headers and event.traceparent is None:
+        for name, text in (bounded(attributes) or context_of(headers)).items():
+            setattr(event, name, text)
     return event
 
 
@@ -161,7 +168,7 @@ def _deeper(value: Any, most: int) -> bool:
 
 def decode_label(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> LabelEvent:
     """A label event from JSON, or from a binary or structured CloudEvent around it."""
-    event: LabelEvent = _decode(_label, value, headers, {"time": "time"})
+    event: LabelEvent = _decode(_label, value, headers, {"time": "time"})[0]
     _bound_carried({name: getattr(event, name) for name in CARRIED_BY_LABELS})
     if event.label is None and event.value is None and event.correct is None:
         raise Invalid(f"label of inference {event.inference_id!r} says nothing: it needs `label`, `value` or `correct`")
@@ -170,22 +177,23 @@ def decode_label(value: bytes | None, headers: Iterable[tuple[str, bytes | None]
 
 def decode_lifecycle(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> LifecycleEvent:
     """A lifecycle event from JSON, or from a binary or structured CloudEvent around it."""
-    event: LifecycleEvent = _decode(_lifecycle, value, headers, {"id": "id", "time": "time"})
+    event: LifecycleEvent = _decode(_lifecycle, value, headers, {"id": "id", "time": "time"})[0]
     return event
 
 
 def _decode(
     decoder: Any, value: bytes | None, headers: Iterable[tuple[str, bytes | None]], fill: dict[str, str]
-) -> Any:
+) -> tuple[Any, dict[str, str]]:
+    """The event, and the attributes of the CloudEvent around it."""
     if not value:
         raise Undecodable("the record is empty; expected a JSON object")
     body, attributes = unwrap(value, headers)
     try:
         try:
-            return decoder.decode(body)
+            return decoder.decode(body), attributes
         except msgspec.ValidationError:
             # Reads all of it: what is wrong may stand before what makes the rest of the bytes no JSON at all.
-            return decoder.decode(_filled(body, attributes, fill))
+            return decoder.decode(_filled(body, attributes, fill)), attributes
     except msgspec.ValidationError as error:
         raise Invalid(str(error)) from None
     except UNREADABLE as error:
@@ -215,7 +223,8 @@ def unwrap(value: bytes, headers: Iterable[tuple[str, bytes | None]]) -> tuple[b
             )
         except (*UNREADABLE, ValueError) as error:  # of base64: other characters than its own, a wrong length
             raise Undecodable(f"not a structured CloudEvent 1.0: {error}") from None
-        return data, {"id": event.id, "time": event.time or ""}
+        traced = {name: text for name in (PARENT, STATE) if isinstance(text := getattr(event, name), str)}
+        return data, {"id": event.id, "time": event.time or "", **traced}
     if header(headers, "ce_specversion"):
         return value, {"id": header(headers, "ce_id"), "time": header(headers, "ce_time")}
     return value, {}

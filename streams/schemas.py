@@ -1,4 +1,4 @@
-"""JSON Schemas (2020-12) of what is on the topics, made from the records: types, bounds, and the texts beneath fields."""
+"""JSON Schemas (2020-12) of what is on the topics, made from the records: types, bounds, texts beneath fields."""
 
 import ast
 import inspect

@@ -263,5 +263,3 @@ class Status(msgspec.Struct, kw_only=True):
     """Action to the id of its open trigger."""
     lifecycle: Lifecycle
     """Whether it serves."""
-
-

@@ -1,4 +1,4 @@
-"""A model with everything declared, telemetry of every kind that a topic takes, and a worker that makes every output."""
+"""A model with everything declared, telemetry of every kind, and a worker that makes every output of it."""
 
 import asyncio
 import json
@@ -62,8 +62,13 @@ def descriptors(folder: Path) -> Path:
     return place
 
 
-def frame(window: int) -> bytes:
-    """An hour of traffic; from DECAYS on the confidence falls, and incomes have risen."""
+def parent(number: int) -> str:
+    """A W3C trace context."""
+    return f"00-{number + 1:032x}-{number + 1:016x}-01"
+
+
+def frame(window: int) -> tuple[bytes, Headers]:
+    """An hour of traffic, traced by the row or by the frame's headers; from DECAYS on the confidence falls, and incomes have risen."""
     rng = np.random.default_rng(window)
     top = np.clip(rng.normal(max(0.95 - 0.025 * max(window - DECAYS, 0), 0.6), 0.02, N), 0.5, 1.0)
     columns: dict[str, Any] = {
@@ -73,7 +78,10 @@ def frame(window: int) -> bytes:
         "features.income": rng.normal(3600 if window > DECAYS else 3000, 400, N),
         "scores": np.stack((top, 1 - top), axis=1).astype(np.float32),
     }  # fmt: skip
-    return encode_frame(columns, classes=["yes", "no"])
+    if window % 2:
+        return encode_frame(columns, classes=["yes", "no"]), [("traceparent", parent(window * N).encode())]
+    columns["traceparent"] = [parent(window * N + i) if i % 10 == 0 else None for i in range(N)]
+    return encode_frame(columns, classes=["yes", "no"]), []
 
 
 def events() -> list[Record]:
@@ -144,6 +152,7 @@ def play(settings: Settings, folder: Path, frames: Sequence[tuple[bytes, Headers
 
     try:
         asyncio.run(story())
+        assert worker.stop() == 0, worker.log.read_text()
     finally:
         worker.kill()
         store.close()

@@ -44,9 +44,7 @@ def window(rng: np.random.Generator, accuracy: float, shift: float) -> Profile:
     scores = np.where(yes[:, None], np.stack((top, 1 - top), 1), np.stack((1 - top, top), 1)).astype(np.float32)
     label = Categories((~yes).astype(np.int32), ("yes", "no"))
     income = {"income": rng.normal(shift, 1.0, N)}
-    made.add(
-        Inferences(offset=np.arange(N), time=np.arange(N), numeric=income, scores=scores, label=label), REFERENCE
-    )
+    made.add(Inferences(offset=np.arange(N), time=np.arange(N), numeric=income, scores=scores, label=label), REFERENCE)
     rows = Outcomes(
         offset=np.arange(LABELS), time=np.arange(LABELS), event_time=np.arange(LABELS),
         correct=rng.random(LABELS) < accuracy, confidence=np.full(LABELS, accuracy),
@@ -67,14 +65,16 @@ def decayed() -> list[tuple[str, Any]]:
         accuracy = max(0.95 - 0.012 * max(hour - 24, 0), 0.55)
         state.assembly.add(start, start, window(rng, accuracy, 1.5 * (accuracy < 0.9)))
         state.assembly.heard("inference/0", start + HOUR)
-        for note in assess(state, Subject("loan", "7"), REFERENCE)[0]:
-            found.append((NAMES.get(note.kind, note.kind), note.body))
+        notes = assess(state, Subject("loan", "7"), REFERENCE)[0]
+        found += [(NAMES.get(note.kind, note.kind), note.body) for note in notes]
     return found
 
 
 def decided() -> list[tuple[str, Any]]:
-    """Another cure than retraining, with the retraining withheld; and one that the calendar has, which nobody needs."""
-    terms = Terms(threshold=0.85, lead_time_us=DAY, window_us=HOUR, cost_degraded_per_day=3.0, retrain_every_us=30 * DAY)
+    """Another cure than retraining, which is withheld; and a retraining by the calendar that nobody needs."""
+    terms = Terms(
+        threshold=0.85, lead_time_us=DAY, window_us=HOUR, cost_degraded_per_day=3.0, retrain_every_us=30 * DAY
+    )
     cause = OpenCause(id="m-1", check="domain-and-schema", field="income", action="fix-pipeline", severity="critical")
     below = Estimate(estimate=0.8, low=0.78, high=0.82, n=500, basis="labels")
     state, found = PolicyState(), []

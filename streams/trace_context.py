@@ -1,0 +1,31 @@
+"""W3C trace context of a record: which request it belongs to, so that an event can name example requests.
+
+https://www.w3.org/TR/trace-context/. Only traces that were sampled are named: of others no backend knows anything.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from models.traces import is_traceparent
+
+PARENT, STATE = "traceparent", "tracestate"
+SAMPLED = "13579bdf"  # last character of the flags where the trace was sampled
+MOST_STATE = 512  # characters of a tracestate that are carried
+
+
+def context_of(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
+    """`traceparent` and `tracestate` of a record: those of its CloudEvent, else those of whoever sent it."""
+    found: dict[str, str] = {}
+    for key, value in headers or ():
+        name = key.lower()
+        plain = name.removeprefix("ce_")
+        if plain in (PARENT, STATE) and value and (plain != name or plain not in found):
+            found[plain] = value.decode("utf-8", "replace")
+    return bounded(found)
+
+
+def bounded(found: Mapping[str, str | None]) -> dict[str, str]:
+    """Only a sound traceparent, and a tracestate beside it that is not too long."""
+    parent, state = found.get(PARENT), found.get(STATE)
+    if not parent or not is_traceparent(parent):
+        return {}
+    return {PARENT: parent} | ({STATE: state} if state and len(state) <= MOST_STATE else {})
