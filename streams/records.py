@@ -33,7 +33,7 @@ from streams.events import (
     Time,
     Word,
 )
-from streams.trace_context import PARENT, STATE, bounded, context_of
+from streams.trace_context import PARENT, STATE, bounded, context_of, may_be_traced
 
 __all__ = [  # noqa: RUF022 -- sorted as strings sort
     "CARRIED_BY_LABELS", "CloudEvent", "FRAME", "Id", "InferenceEvent", "InputSample", "LEAST_SHARE", "Label",
@@ -131,7 +131,7 @@ def decode_inference(value: bytes | None, headers: Iterable[tuple[str, bytes | N
     bounded_segment_key(event.segment)
     if (carried := _carried(event)) != _NOTHING:
         _bound_carried(dict(zip(RESERVED_FIELDS, carried, strict=True)))
-    if headers and event.traceparent is None:
+    if headers and event.traceparent is None and (attributes or may_be_traced(headers)):
         for name, text in (bounded(attributes) or context_of(headers)).items():
             setattr(event, name, text)
     return event

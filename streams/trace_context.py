@@ -9,7 +9,16 @@ from models.traces import is_traceparent
 
 PARENT, STATE = "traceparent", "tracestate"
 SAMPLED = "13579bdf"  # last character of the flags where the trace was sampled
+_LENGTHS = (len(PARENT), len("ce_" + PARENT))
 MOST_STATE = 512  # characters of a tracestate that are carried
+
+
+def may_be_traced(headers: Iterable[tuple[str, bytes | None]]) -> bool:
+    """Whether a header may be a traceparent, by a look at lengths: this is asked of every single event."""
+    for key, _ in headers:  # noqa: SIM110 -- a generator would cost more than the loop
+        if len(key) in _LENGTHS:
+            return True
+    return False
 
 
 def context_of(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:

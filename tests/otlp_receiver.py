@@ -40,7 +40,12 @@ class Receiver:
                     links = [f"{link.trace_id.hex()}-{link.span_id.hex()}" for link in span.links]
                     self.spans.append(
                         Span(
-                            span.name, span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex(), links, values,
+                            span.name,
+                            span.trace_id.hex(),
+                            span.span_id.hex(),
+                            span.parent_span_id.hex(),
+                            links,
+                            values,
                             about["service.name"],
                         )  # fmt: skip
                     )

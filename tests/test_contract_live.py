@@ -142,7 +142,9 @@ def test_events_name_requests_that_led_to_them(written: dict[str, list[Any]]) ->
         start = body["window"]["start"] if "window" in body else body["data"]["time_range"]["start"]
         numbers = [int(text.split("-")[1], 16) - 1 for text in body["traces"]]
         assert {BASE + number // N * HOUR_US for number in numbers} == {instant_us(start)}
-    asked = {json.loads(r.value)["inference_id"]: header(r.headers, "ce_traceparent") for r in written["label-requests"]}
+    asked = {
+        json.loads(r.value)["inference_id"]: header(r.headers, "ce_traceparent") for r in written["label-requests"]
+    }
     of_rows = {f"{w}-{i}": parent(w * N + i) for w in range(0, REPLACED, 2) for i in range(0, N, 10)}
     assert {name: text for name, text in asked.items() if text} == {k: v for k, v in of_rows.items() if k in asked}
     assert any(asked.values())
