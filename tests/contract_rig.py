@@ -68,7 +68,7 @@ def parent(number: int) -> str:
 
 
 def frame(window: int) -> tuple[bytes, Headers]:
-    """An hour of traffic, traced by the row or by the frame's headers; from DECAYS on the confidence falls, and incomes have risen."""
+    """An hour of traffic, traced by the row or by the frame. From DECAYS on the confidence falls, incomes have risen."""
     rng = np.random.default_rng(window)
     top = np.clip(rng.normal(max(0.95 - 0.025 * max(window - DECAYS, 0), 0.6), 0.02, N), 0.5, 1.0)
     columns: dict[str, Any] = {

@@ -35,20 +35,11 @@ class Receiver:
         for resource in request.resource_spans:
             about = {a.key: a.value.string_value for a in resource.resource.attributes}
             for scope in resource.scope_spans:
-                for span in scope.spans:
-                    values = {a.key: a.value.string_value or a.value.int_value for a in span.attributes}
-                    links = [f"{link.trace_id.hex()}-{link.span_id.hex()}" for link in span.links]
-                    self.spans.append(
-                        Span(
-                            span.name,
-                            span.trace_id.hex(),
-                            span.span_id.hex(),
-                            span.parent_span_id.hex(),
-                            links,
-                            values,
-                            about["service.name"],
-                        )  # fmt: skip
-                    )
+                for s in scope.spans:
+                    values = {a.key: a.value.string_value or a.value.int_value for a in s.attributes}
+                    links = [f"{link.trace_id.hex()}-{link.span_id.hex()}" for link in s.links]
+                    ids = (s.trace_id.hex(), s.span_id.hex(), s.parent_span_id.hex())
+                    self.spans.append(Span(s.name, *ids, links, values, about["service.name"]))
 
 
 @contextmanager
