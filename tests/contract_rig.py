@@ -68,7 +68,7 @@ def parent(number: int) -> str:
 
 
 def frame(window: int) -> tuple[bytes, Headers]:
-    """An hour of traffic, traced by the row or by the frame. From DECAYS on the confidence falls, incomes have risen."""
+    """An hour of traffic, traced by row or frame. From DECAYS on the confidence falls, and incomes have risen."""
     rng = np.random.default_rng(window)
     top = np.clip(rng.normal(max(0.95 - 0.025 * max(window - DECAYS, 0), 0.6), 0.02, N), 0.5, 1.0)
     columns: dict[str, Any] = {
@@ -115,7 +115,8 @@ def structured(event: dict[str, Any]) -> tuple[bytes, Headers]:
 
 def poison() -> list[Record]:
     """Records that nobody can use."""
-    return [("inference", b"loan", b"{no json", []), ("labels", b"x", b'{"inference_id": "x"}', [])]
+    trace = ("traceparent", parent(7).encode())
+    return [("inference", b"loan", b"{no json", [trace]), ("labels", b"x", b'{"inference_id": "x"}', [])]
 
 
 def _json(value: Any) -> bytes:

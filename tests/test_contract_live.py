@@ -148,6 +148,8 @@ def test_events_name_requests_that_led_to_them(written: dict[str, list[Any]]) ->
     of_rows = {f"{w}-{i}": parent(w * N + i) for w in range(0, REPLACED, 2) for i in range(0, N, 10)}
     assert {name: text for name, text in asked.items() if text} == {k: v for k, v in of_rows.items() if k in asked}
     assert any(asked.values())
+    (dead,) = [r for r in written["dead-letters"] if r.value == b"{no json"]
+    assert header(dead.headers, "traceparent") == parent(7), "a dead letter has the headers that it came with"
     assert not any(header(r.headers, "ce_traceparent") for r in written["status"])
 
 
