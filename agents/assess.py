@@ -177,9 +177,8 @@ class Assess:
         call = Application(self.runtime, part, [r for _, r in waiting if r is not None], give_up or [], next_offset)
         began = time.monotonic()
         parents, part.parents = part.parents, []
-        told = {"profiles": len(call.records)}
-        span = self.runtime.spans.step("assess", part.tp.topic, parents=parents, **told) if parents else nullcontext()
-        with span:
+        span = self.runtime.spans.step("assess", part.tp.topic, parents=parents, profiles=len(call.records))
+        with span if parents else nullcontext():
             await self._commit(part, call, len(waiting), next_offset, began)
 
     async def _commit(self, part: Part, call: Application, taken: int, next_offset: int, began: float) -> None:

@@ -45,7 +45,8 @@ def examine(topic: str, key: bytes | None, value: bytes | None, headers: Headers
     headers = list(headers or ())
     message = message_of(topic, headers)
     try:
-        _READERS.get(message.name, _told)(message, key, value, headers)
+        read: _Reader = _READERS.get(message.name, _told)
+        read(message, key, value, headers)
     except BadRecord as error:
         return Found(message.name, str(error))
     except (*UNREADABLE, ValueError, TooNew) as error:

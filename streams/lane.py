@@ -297,8 +297,8 @@ class Lane:
         for item in self.book.close():
             record = profile_record(source, item)
             key, value, spans = subject_key(*item.key.subject[:2]), msgspec.msgpack.encode(record), self.runtime.spans
-            facts = {"model": record.model, "version": record.version, "segment": record.segment}
-            with spans.step("ingest", self.tp.topic, examples((), item.profile), **facts):
+            shown, about = examples((), item.profile), item.key.subject
+            with spans.step("ingest", self.tp.topic, shown, model=about.model, version=about.version):
                 await self.runtime.send(PROFILES, key, value, spans.headers())
             if item.profile is not None:
                 self.runtime.metrics.closed(self.tp.topic, 1)

@@ -76,7 +76,7 @@ class Exported:
             BatchSpanProcessor(exporter, max_queue_size=WAITING, export_timeout_millis=EXPORT_SECONDS * 1000)
         )
         self._tracer = self._provider.get_tracer("bestbefore", version)
-        self._trace, self._format, self._prefix = trace, TraceContextTextMapPropagator(), settings.topic_prefix
+        self._trace, self._format = trace, TraceContextTextMapPropagator()
 
     @contextmanager
     def step(
