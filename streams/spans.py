@@ -6,6 +6,7 @@ what it does not take is dropped.
 """
 
 import logging
+import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Literal, Protocol
@@ -105,8 +106,10 @@ class Exported:
         return [(name, text.encode()) for name, text in carrier.items()]
 
     def close(self) -> None:
-        """Hand over what waits, and end the SDK's thread."""
-        self._provider.shutdown()
+        """Hand over what waits, for EXPORT_SECONDS at most: a collector that hangs takes as long for each batch."""
+        ending = threading.Thread(target=self._provider.shutdown, name="spans", daemon=True)
+        ending.start()
+        ending.join(EXPORT_SECONDS)
 
     def _context(self, traceparent: str) -> Any:
         return self._format.extract({PARENT: traceparent})

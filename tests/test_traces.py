@@ -1,6 +1,8 @@
 """Trace contexts of requests on their way to the events they led to: the same ones however the records came."""
 
 import itertools
+import socket
+import time
 from typing import Any
 
 import msgspec
@@ -20,7 +22,7 @@ from streams.errors import SettingsError
 from streams.frames import decode_frame
 from streams.records import InferenceEvent, decode_inference
 from streams.settings import Settings, load
-from streams.spans import Silent, spans_of
+from streams.spans import EXPORT_SECONDS, WAITING, Silent, spans_of
 from streams.trace_context import context_of
 from streams.traces import of_column, of_record, of_texts
 
@@ -179,3 +181,15 @@ def test_spans_are_off_unless_asked_for() -> None:
     assert isinstance(spans_of(Settings(), "1"), Silent)
     with pytest.raises(SettingsError, match="otlp_endpoint: must be a URL"):
         load({"BESTBEFORE_OTLP_ENDPOINT": "collector:4318"})
+
+
+def test_a_collector_that_hangs_holds_up_neither_work_nor_end() -> None:
+    """More spans than may wait are dropped; the end is given two seconds."""
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        spans = spans_of(Settings(otlp_endpoint=f"http://127.0.0.1:{deaf.getsockname()[1]}"), "1")
+        for _ in range(WAITING + 1000):
+            with spans.step("ingest", "t", links=[GOOD]):
+                assert spans.headers()
+        began = time.monotonic()
+        spans.close()
+        assert time.monotonic() - began < 2 * EXPORT_SECONDS
