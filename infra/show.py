@@ -79,7 +79,7 @@ def verified(found: Sequence[Any]) -> Shown:
         table.add_row("[red]no[/]" if topic.unfit else "[green]ok[/]", topic.topic, str(topic.read), kinds)
         for one in topic.unfit[:UNFIT_SHOWN]:
             where = f"partition {one.partition}, offset {one.offset}"
-            table.add_row("", "", "", escape(f"{where}: no {one.message}: {one.problem}"))
+            table.add_row("", "", "", escape(f"{where}, {one.message}: {one.problem}"))
         if len(topic.unfit) > UNFIT_SHOWN:
             table.add_row("", "", "", f"and {len(topic.unfit) - UNFIT_SHOWN} more; --format json lists them")
     return [msgspec.to_builtins(topic) for topic in found], table

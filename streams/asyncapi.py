@@ -22,18 +22,7 @@ ABOUT = (
     "whoever sees an id twice drops it. Fields are only ever added; readers ignore what they do not know. A breaking "
     "change gives an event a new type (`….v2`), beside which the old one stays for a release."
 )
-KEYS = {
-    "inference": "Anything; records of one key keep their order. The client uses the model.",
-    "inputs": "Id of the inference.",
-    "labels": "Id of the inference.",
-    "profiles": "model/version",
-    "mismatches": "Name of the model.",
-    "retrain-triggers": "Name of the model.",
-    "label-requests": "Id of the inference.",
-    "status": "model/version/segment, where empty parts are left out.",
-    "lifecycle": "Name of the model; the topic is compacted and takes no record without.",
-    "dead-letters": "As the record had it.",
-}
+KEYS = {topic.name: topic.key for topic in TOPICS}
 SCHEMES = {
     "plain": ("PLAIN", {"type": "plain", "description": "SASL/PLAIN: user and password; over TLS only."}),
     "scramSha256": ("SCRAM-SHA-256", {"type": "scramSha256", "description": "SASL/SCRAM-SHA-256: user and password."}),
