@@ -19,6 +19,7 @@ from streams.records import FRAME, InferenceEvent, LabelEvent, bounded_segment_k
 from streams.runtime import Runtime
 from streams.sourced import Sourced
 from streams.topics import INFERENCE, LABELS
+from streams.traces import of_record
 
 Record = Decoded | InferenceEvent | Heartbeat | list[Thing | BadRecord]
 MAX_WAITING = 512  # single events that are turned into columns together
@@ -62,7 +63,10 @@ class Ingest(Intake):
             return beat
         if header(message.headers, "content-type").lower().startswith(FRAME):
             most = self.runtime.settings.max_frame_bytes
-            return self._admitted(decode_frame(message.value or b"", message.offset, most), message.offset)
+            frame = decode_frame(message.value or b"", message.offset, most)
+            if frame.rows.traces is None:
+                frame.rows.traces = of_record(message.headers, len(frame.rows))
+            return self._admitted(frame, message.offset)
         event = decode_inference(message.value, message.headers)
         self.runtime.registry.admit(event.model, event.version)
         return event

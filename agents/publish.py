@@ -7,6 +7,7 @@ ids for one cause.
 import msgspec
 
 from models.notes import Note
+from streams.envelopes import Kind, attributes, traced
 from streams.records import time_text
 from streams.runtime import Runtime
 from streams.settings import Settings
@@ -14,11 +15,12 @@ from streams.store_rows import OutboxMessage
 from streams.topics import LIFECYCLE, MISMATCHES, STATUS, TRIGGERS
 
 MAX_ROWS = 500
-_KINDS = {
-    "status": (STATUS, "io.bestbefore.status.v1"),
-    "mismatch": (MISMATCHES, "io.bestbefore.mismatch.v1"),
-    "trigger": (TRIGGERS, "io.bestbefore.retrain-trigger.v1"),
-    "lifecycle": (LIFECYCLE, "io.bestbefore.lifecycle.v1"),
+TRACED = "ce_traceparent"
+_KINDS: dict[str, tuple[str, Kind]] = {
+    "status": (STATUS, "status"),
+    "mismatch": (MISMATCHES, "mismatch"),
+    "trigger": (TRIGGERS, "retrain-trigger"),
+    "lifecycle": (LIFECYCLE, "lifecycle"),
 }
 
 
@@ -27,15 +29,10 @@ def outbox(note: Note, partition: int, settings: Settings) -> OutboxMessage:
     topic, kind = _KINDS[note.kind]
     subject = note.subject
     key = "/".join(part for part in subject if part) if note.kind == "status" else subject.model
-    headers = {
-        "ce_specversion": "1.0",
-        "ce_id": note.id,
-        "ce_source": f"/bestbefore/{settings.group}",
-        "ce_type": kind,
-        "ce_time": time_text(note.at_us),
-        "ce_subject": key,
-        "content-type": "application/json",
-    }
+    headers = attributes(kind, note.id, group=settings.group, time=time_text(note.at_us), subject=key)
+    traces = note.body.get("traces")
+    if traces:
+        headers |= traced(traces[0])
     return OutboxMessage(
         partition=partition, topic=topic, key=key, headers=headers, value=msgspec.json.encode(note.body)
     )
@@ -51,7 +48,9 @@ class Publisher:
         """Send everything that waits for a partition, in order."""
         store = self._runtime.store
         while rows := await self._runtime.stored(store.outbox, [partition], MAX_ROWS):
-            for row in rows:
-                headers = [(name, value.encode()) for name, value in row.headers.items()]
-                await self._runtime.send(row.topic, row.key.encode(), row.value, headers)
+            traces = [row.headers[TRACED] for row in rows if TRACED in row.headers]
+            with self._runtime.spans.step("publish", "outbox", traces, events=len(rows)):
+                for row in rows:
+                    headers = [(name, value.encode()) for name, value in row.headers.items()]
+                    await self._runtime.send(row.topic, row.key.encode(), row.value, headers)
             await self._runtime.stored(store.sent, [row.seq for row in rows])

@@ -10,6 +10,7 @@ import click
 from infra import show
 from infra.cli_backtest import backtest
 from infra.cli_common import formatted, settings_of, store_of
+from infra.cli_contract import asyncapi, topics_verify
 from infra.cli_descriptors import COMMANDS
 from infra.cli_lifecycle import lifecycle
 from infra.cli_sources import sources
@@ -160,7 +161,8 @@ def topics_check(ctx: click.Context) -> Any:
     return show.findings(found)
 
 
-for command in (*COMMANDS, backtest, lifecycle, sources):
+topics.add_command(topics_verify)
+for command in (*COMMANDS, asyncapi, backtest, lifecycle, sources):
     main.add_command(command)
 
 

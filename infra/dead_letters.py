@@ -7,12 +7,11 @@ import msgspec
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
-from infra.topic_admin import HEADROOM
 from streams.connection import connected, explained
 from streams.errors import ServiceError
 from streams.records import header
 from streams.settings import Settings
-from streams.topics import DEAD_LETTERS, INFERENCE, INPUTS, LABELS, LIFECYCLE
+from streams.topics import DEAD_LETTERS, HEADROOM, INFERENCE, INPUTS, LABELS, LIFECYCLE
 
 PREFIX = "__connect.errors."
 

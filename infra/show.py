@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
@@ -14,6 +15,7 @@ from sqlalchemy import make_url
 from models.reference import Reference
 
 Shown = tuple[Any, Table]
+UNFIT_SHOWN = 5  # records of a topic that are named
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -67,6 +69,20 @@ def findings(found: Sequence[Any]) -> Shown:
     for finding in found:
         table.add_row("[green]ok[/]" if finding.ok else "[red]no[/]", finding.topic, finding.message)
     return [finding._asdict() for finding in found], table
+
+
+def verified(found: Sequence[Any]) -> Shown:
+    """What was read of each topic, and the first records that do not fit."""
+    table = _table("", "topic", "read", "what it holds, and what does not fit")
+    for topic in found:
+        kinds = ", ".join(f"{n} {name}" for name, n in topic.messages.items()) or "nothing yet"
+        table.add_row("[red]no[/]" if topic.unfit else "[green]ok[/]", topic.topic, str(topic.read), kinds)
+        for one in topic.unfit[:UNFIT_SHOWN]:
+            where = f"partition {one.partition}, offset {one.offset}"
+            table.add_row("", "", "", escape(f"{where}, {one.message}: {one.problem}"))
+        if len(topic.unfit) > UNFIT_SHOWN:
+            table.add_row("", "", "", f"and {len(topic.unfit) - UNFIT_SHOWN} more; --format json lists them")
+    return [msgspec.to_builtins(topic) for topic in found], table
 
 
 def day(text: str | None) -> str:

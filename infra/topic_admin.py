@@ -8,9 +8,7 @@ from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
 from streams.connection import connected
 from streams.errors import ServiceError
 from streams.settings import Settings
-from streams.topics import DEAD_LETTERS, PROFILES, TOPICS, Topic
-
-HEADROOM = 1 << 20  # dead letters carry error headers beside the record
+from streams.topics import TOPICS, Topic
 
 
 class Finding(NamedTuple):
@@ -26,7 +24,7 @@ def _admin(settings: Settings) -> AbstractContextManager[Any]:
 
 
 def _config(settings: Settings, topic: Topic) -> dict[str, str]:
-    return topic.config(settings.max_record_bytes + (HEADROOM if topic.name in (DEAD_LETTERS, PROFILES) else 0))
+    return topic.config(settings.max_record_bytes)
 
 
 def create_topics(settings: Settings) -> list[Finding]:

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterable
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from streams.intake import Intake
 from streams.log_thinning import thin_out
 from streams.runtime import Runtime
 from streams.settings import Settings
+from streams.spans import spans_of
 from streams.topics import INFERENCE, TOPICS
 
 log = logging.getLogger(__name__)
@@ -42,7 +44,8 @@ def create_worker(settings: Settings, agents: Iterable[str] = tuple(AGENTS)) -> 
     chosen = [name for name in AGENTS if name in set(agents)]
     app = create_app(settings)
     clock = BrokerClock()
-    runtime = Runtime(settings, app, EventStore(settings.store, clock.now_us), clock)
+    spans = spans_of(settings, version("bestbefore"))
+    runtime = Runtime(settings, app, EventStore(settings.store, clock.now_us), clock, spans)
     if settings.sources:
         runtime.sources = read_sources(Path(settings.sources))
         if "ingest" in chosen:
@@ -187,4 +190,7 @@ def run_worker(settings: Settings, agents: Iterable[str] = tuple(AGENTS), loglev
     Health(runtime, [name for name in AGENTS if name in set(agents)]).start()
     deadline = Deadline(app, runtime)
     worker = Worker(app, deadline, loglevel=loglevel, redirect_stdouts=False, quiet=True, daemon=True)
-    worker.execute_from_commandline()
+    try:
+        worker.execute_from_commandline()
+    finally:
+        runtime.spans.close()

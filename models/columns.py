@@ -56,6 +56,23 @@ class TextIds:
         return [self._texts[row] for row in rows.tolist()]
 
 
+class Traces:
+    """Trace contexts of rows, of which only those that are `sampled` are ever asked for."""
+
+    __slots__ = ("_texts", "sampled")
+
+    def __init__(self, texts: Ids, sampled: NDArray[np.bool_]) -> None:
+        self._texts, self.sampled = texts, sampled
+
+    def take(self, rows: NDArray[np.intp] | slice) -> "Traces":
+        """Only `rows`."""
+        return Traces(self._texts.take(rows), self.sampled[rows])
+
+    def texts(self, rows: NDArray[np.intp]) -> list[str]:
+        """The trace contexts of `rows`."""
+        return self._texts.texts(rows)
+
+
 def _take(column: Any, rows: NDArray[np.intp] | slice) -> Any:
     if column is None:
         return None
@@ -107,6 +124,7 @@ class Inferences(Columns):
     capped: NDArray[np.bool_] | None = None  # the clock of the sender is absurd
     id_hash: NDArray[np.uint64] | None = None
     ids: Ids | None = None
+    traces: Traces | None = None  # W3C trace contexts of requests; None where none was sampled
     status: Categories | None = None  # classes of status codes: 2xx, 4xx, …
     digest: Categories | None = None  # of the file that served, as the server says
     embedded: NDArray[np.bool_] | None = None  # the event carries the server's embedding

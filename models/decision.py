@@ -61,7 +61,8 @@ def _watch(life: Life, terms: Terms, estimate: Estimate, now_us: int) -> None:
 
 
 def _note(seen: Observed, trigger: Trigger) -> Note:
+    body, traces = digits(msgspec.to_builtins(trigger)), seen.traces()
     return Note(
         id=trigger.trigger_id, kind="trigger", subject=seen.subject, at_us=seen.end_us, start_us=seen.start_us,
-        end_us=seen.end_us, body=digits(msgspec.to_builtins(trigger)), severity=trigger.severity,
+        end_us=seen.end_us, body={**body, "traces": traces} if traces else body, severity=trigger.severity,
     )  # fmt: skip

@@ -10,7 +10,7 @@ A profile is mergeable (`merge`), so windows can be joined and partitions added 
 | histograms | feature.<f>, latency_ms, value, confidence, embedding, embedding.<class>, skew.<origin>, audit.confidence |
 | sums | feature.<f>, fine.<f>, wide.<f>, value, wide.value, wider.value, widest.value, confidence, embedding, kernel, kernel.class.<class>, kernel.segment.<segment>, cosine.<origin>, audit.confidence, audit.confident, audit.bins, audit.moments, cbpe |
 | categories | feature.<f>, violations.<f>, special.<f>, label, truth, audit.label, audit.cells, asked.cells, filled, filled.answered, status, digest, version, digest.<version>, dropped |
-| samples | any, failed, slow, violations.<f>, special.<f>, wide.<f> |
+| samples | any, failed, slow, violations.<f>, special.<f>, wide.<f>; trace.<any of these> |
 """  # noqa: E501 -- a table
 
 from models.columns import Embedded, Inferences, Losses, Outcomes, Served
@@ -108,7 +108,9 @@ class Profile(Tables):
         if rows.id_hash is not None:
             sampled = (rows.id_hash < (1 << 64) // ID_SAMPLE).nonzero()[0]
             self._repeats.add(self, rows, sampled)
-            self.sample("any", rows.ids, rows.id_hash, sampled)
+            self.sample("any", rows, sampled)
+            if rows.traces is not None:  # of so few requests that none may be among those sampled
+                self.sample_traces(rows)
         if rows.numeric:
             names = tuple(rows.numeric)
             if self._grid is None or self._grid.names != names:

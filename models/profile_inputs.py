@@ -68,7 +68,7 @@ def _add_wide(into: Tables, name: str, z: Floats, rows: Inferences, weight: Ints
     z[found] = 0.0
     mine = some(weight, found)
     into.sum(name, np.array([of(weight, found), fixed(coarse, mine), fixed(coarse * coarse, mine)], dtype=np.int64))
-    into.sample(name, rows.ids, rows.id_hash, found)
+    into.sample(name, rows, found)
 
 
 def _add_observed(
@@ -90,7 +90,7 @@ def _observe(
     into: Tables, name: str, category: str, found: NDArray[np.intp], rows: Inferences, weight: Ints | None
 ) -> None:
     into.category(name, category, of(weight, found))
-    into.sample(name, rows.ids, rows.id_hash, found)
+    into.sample(name, rows, found)
 
 
 def add_categorical(into: Tables, rows: Inferences, weight: Ints | None, reference: Reference) -> None:
@@ -132,7 +132,7 @@ def _observe_codes(
     into.category(name, category, total)
     chosen = np.zeros(len(column.values) + 1, np.bool_)  # the last place is that of -1, a missing value
     chosen[codes] = True
-    into.sample(name, rows.ids, rows.id_hash, chosen[column.codes].nonzero()[0])
+    into.sample(name, rows, chosen[column.codes].nonzero()[0])
 
 
 def any_feature(rows: Inferences) -> NDArray[np.bool_] | None:

@@ -85,7 +85,7 @@ def add_outputs(into: Tables, rows: Inferences, weight: Ints | None, reference: 
     filled = Filled(into, len(rows), weight, answered)
     into.count("answered", filled.answered_weight)
     if rows.failed is not None:
-        into.sample("failed", rows.ids, rows.id_hash, rows.failed.nonzero()[0])
+        into.sample("failed", rows, rows.failed.nonzero()[0])
     if rows.label is not None:
         into.tally("label", rows.label, weight)
         filled.codes("label", rows.label)
@@ -179,7 +179,7 @@ def _add_value_moments(into: Tables, values: Floats, weight: Ints | None) -> Non
 
 def _add_slow(into: Tables, rows: Inferences, reference: Reference) -> None:
     if reference.latency_limit_ms is not None and rows.latency_ms is not None:
-        into.sample("slow", rows.ids, rows.id_hash, (rows.latency_ms > reference.latency_limit_ms).nonzero()[0])
+        into.sample("slow", rows, (rows.latency_ms > reference.latency_limit_ms).nonzero()[0])
 
 
 def _add_scores(

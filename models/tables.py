@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from models.columns import Categories, Ids, Ints
+from models.columns import Categories, Ids, Inferences, Ints, Traces
 from models.fixed_point import WEIGHT
 
 MAX_FEATURES, MAX_CATEGORIES, MAX_GROUPS = 200, 256, 16
@@ -17,6 +17,7 @@ MAX_NAME_BYTES, KEPT_NAME_BYTES = 100, 60  # longer names of features and catego
 MAX_BYTES = 2 << 20  # of a packed profile; brokers take messages of a few MB
 MAX_COUNT = 1 << 62  # msgpack ends at 2^64, the tables of a database at 2^63
 SAMPLES = 5  # ids kept as evidence of one thing
+TRACE = "trace."  # before the name of a sample: traces of requests that show the same thing
 OTHER, MISSING = "__other__", "__missing__"  # categories beyond the bound, and rows without one
 FORMAT = 1
 # What is kept per feature, beside `feature.`; what is kept per group (origin, version), at most MAX_GROUPS of them.
@@ -113,9 +114,23 @@ class Tables:
         _bound(table)
         return listed
 
-    def sample(self, name: str, ids: Ids | None, hashes: NDArray[np.uint64] | None, rows: NDArray[np.intp]) -> None:
-        """Keep the ids with the lowest hashes among `rows`: the same ones in whatever order they are added."""
-        if ids is None or hashes is None or not len(rows):
+    def sample(self, name: str, rows: Inferences, where: NDArray[np.intp]) -> None:
+        """Keep ids of rows `where` something shows, and traces of such rows: the same ones in whatever order."""
+        if rows.id_hash is None or not len(where):
+            return
+        if rows.ids is not None:
+            self._lowest(name, rows.ids, rows.id_hash, where)
+        if rows.traces is not None:
+            self._lowest(TRACE + name, rows.traces, rows.id_hash, where[rows.traces.sampled[where]])
+
+    def sample_traces(self, rows: Inferences) -> None:
+        """Keep traces of any rows."""
+        if rows.traces is not None and rows.id_hash is not None:
+            self._lowest(TRACE + "any", rows.traces, rows.id_hash, rows.traces.sampled.nonzero()[0])
+
+    def _lowest(self, name: str, ids: Ids | Traces, hashes: NDArray[np.uint64], rows: NDArray[np.intp]) -> None:
+        """Keep the texts with the lowest hashes among `rows`."""
+        if not len(rows):
             return
         found = hashes[rows]
         kept = self.samples.get(name) or []
@@ -155,6 +170,7 @@ class Tables:
                 self.sums.pop(about, None)
                 self.categories.pop(about, None)
                 self.samples.pop(about, None)
+                self.samples.pop(TRACE + about, None)
 
     # -- merging and the wire ----------------------------------------------------------------------------
 
@@ -217,7 +233,9 @@ class Tables:
         """`encode` without samples of single features, and with categorical features reduced to their total."""
         body, beyond = self.encode(), 0
         whole = len(msgspec.msgpack.encode(self.samples))
-        body["samples"] = {name: kept for name, kept in self.samples.items() if not name.startswith(ABOUT_FEATURES)}
+        body["samples"] = {
+            name: kept for name, kept in self.samples.items() if not name.removeprefix(TRACE).startswith(ABOUT_FEATURES)
+        }
         excess -= whole - len(msgspec.msgpack.encode(body["samples"]))
         tables = body["categories"] = dict(self.categories)
         features = [name for name in tables if name.startswith("feature.")]

@@ -1,5 +1,6 @@
 """Mismatches over time: opened when windows agree that there is one, resolved when they agree that it is gone."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -16,6 +17,14 @@ SHARES = ("share", "share of one value")  # statistics that count the events a m
 RATES = ("null rate",)  # and those that are compared with a declared one
 CONFIRM = 2  # windows that must agree before a mismatch opens, and before it is resolved
 MOST = 1000  # mismatches under watch at a time: clients choose names of versions and providers
+
+
+TracesOf = Callable[[tuple[str, ...]], list[str]]
+
+
+def untraced(evidence: tuple[str, ...]) -> list[str]:  # noqa: ARG001 -- one of `TracesOf`
+    """No traces: nobody sent any."""
+    return []
 
 
 class Open(msgspec.Struct):
@@ -45,12 +54,14 @@ def causes_of(opened: dict[str, Open]) -> tuple[OpenCause, ...]:
 
 
 def watch(
-    opened: dict[str, Open], subject: Subject, reference: Reference, start: int, verdicts: list[Verdict]
-) -> list[Note]:
+    opened: dict[str, Open], subject: Subject, reference: Reference, start: int, verdicts: list[Verdict],
+    traces: TracesOf = untraced,
+) -> list[Note]:  # fmt: skip
     """Open a mismatch after CONFIRM windows that show it, resolve it after CONFIRM windows that do not.
 
     What is unknown does neither: an open mismatch stays until there is evidence that it is gone. That a check finds
-    other facts in order and says nothing more of this one, or is no longer declared, is such evidence.
+    other facts in order and says nothing more of this one, or is no longer declared, is such evidence. `traces` gives
+    example requests of what a verdict has as evidence.
     """
     notes = []
     for verdict in [*verdicts, *_gone(opened, verdicts)]:
@@ -72,7 +83,7 @@ def watch(
                 watched.first_seen_us = start
         if watched.bad >= CONFIRM and not watched.id:
             watched.id = note_id(subject, watched.first_seen_us, verdict.check, verdict.field)
-            notes.append(_mismatch(subject, reference, start, verdict, watched, watched.id))
+            notes.append(_mismatch(subject, reference, start, verdict, watched, watched.id, traces(verdict.evidence)))
         elif watched.good >= CONFIRM:
             if watched.id:
                 resolved = note_id(subject, start, verdict.check, verdict.field, "resolved")
@@ -104,7 +115,10 @@ def _affected(effect: Effect) -> float | None:
     return effect.estimate if effect.statistic in SHARES else None
 
 
-def _mismatch(subject: Subject, reference: Reference, start: int, verdict: Verdict, watched: Open, note: str) -> Note:
+def _mismatch(
+    subject: Subject, reference: Reference, start: int, verdict: Verdict, watched: Open, note: str,
+    traces: Sequence[str] = (),
+) -> Note:  # fmt: skip
     end = start + reference.window_us
     body: dict[str, Any] = {
         "id": note,
@@ -128,6 +142,7 @@ def _mismatch(subject: Subject, reference: Reference, start: int, verdict: Verdi
         "descriptors": reference.digest,
         "evidence": list(verdict.evidence),
         "incident": watched.id,
+        **({"traces": list(traces)} if traces else {}),
     }
     return Note(
         id=note, kind="mismatch", subject=subject, at_us=end, start_us=start, end_us=end, body=body,

@@ -13,6 +13,7 @@ from models.label_sampling import Plan, step_of, stepped
 from models.quality import top_confidence
 from models.reference import Reference
 from streams.event_columns import has_failed, is_live
+from streams.events import Moment
 from streams.frames import Decoded
 from streams.records import InferenceEvent, segment_key, time_text
 from streams.store_rows import Prediction
@@ -30,16 +31,27 @@ class Asked(NamedTuple):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """The `data` of a CloudEvent `io.bestbefore.label-request.v1`; a label after `due` no longer counts."""
+    """The `data` of a CloudEvent `io.bestbefore.label-request.v1`: somebody should say whether this answer was right.
+
+    A label after `due` no longer counts.
+    """
 
     inference_id: str
+    """Whose label is wanted; answer with a label event for it."""
     model: str
+    """Name of the model."""
     version: str
+    """Version of the model that answered."""
     segment: str | None
-    time: str
+    """Canonical JSON of the segment; null where there is none."""
+    time: Moment
+    """When the model answered."""
     propensity: float
+    """Probability with which it was asked for; a label need not repeat it."""
     reason: str
-    due: str | None
+    """`uniform`, `doubt` (the answer is uncertain) or `scarce` (the segment has seen few labels)."""
+    due: Moment | None
+    """`time` plus the declared delay of labels; null where none is declared."""
 
 
 def plan_of(reference: Reference, keep_rate: float) -> Plan | None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from models.columns import Categories, Inferences, TextIds
 from streams.frames import status_classes
 from streams.records import InferenceEvent
+from streams.traces import of_texts
 
 
 def shape_of(event: InferenceEvent) -> tuple[Any, ...]:
@@ -49,6 +50,7 @@ def inferences(events: list[InferenceEvent], offset: Any, time: Any) -> Inferenc
         live=np.array([is_live(e) for e in events]),
         id_hash=hashes([e.id for e in events]),
         ids=TextIds([e.id for e in events]),
+        traces=of_texts([e.traceparent for e in events]),
         status=status_classes(np.array([float(e.status) for e in events])),
         digest=digests(events),
         embedded=true_of([e.embedding is not None for e in events]),

@@ -32,6 +32,7 @@ from streams.arrow_columns import (
 from streams.errors import Invalid, Undecodable
 from streams.frame_size import MAX_FRAME_BYTES, check_size
 from streams.records import LEAST_SHARE, MAX_CARRIED_BYTES, MAX_CLASSES, MAX_LABEL, RESERVED_FIELDS, bounded_segment_key
+from streams.traces import of_column
 
 MAX_SUBJECTS = 1_000  # model versions and segments in one frame: each is profiled apart
 MAX_ID_BYTES = 200 * 4  # 200 characters of UTF-8
@@ -101,6 +102,7 @@ def decode_batch(batch: pa.RecordBatch, offset: int) -> Decoded:
         live=_live(columns.get("served")),
         id_hash=_hashes(columns["id"]),
         ids=ArrowIds(columns["id"]),
+        traces=of_column(columns.get("traceparent")),
         status=None if status is None else status_classes(status),
         digest=None if digest is None or pa.types.is_null(digest.type) else categories(digest, "digest"),
         embedded=present(columns.get("embedding")),

@@ -25,14 +25,23 @@ class Heartbeat(msgspec.Struct, kw_only=True):
     """What a recorder tells of itself; the counts are those since its last heartbeat that was acknowledged."""
 
     recorder: Id
+    """Which of the clients."""
     seq: Annotated[int, msgspec.Meta(ge=0, le=2**53)]
-    time: Time  # no event older than this still waits in the client
+    """Numbers the heartbeats of one recorder, so that a gap is seen."""
+    time: Time
+    """No event older than this still waits in the client."""
     model: Name
+    """Name of the model."""
     version: Name
+    """Version of the model."""
     recorded: Count = 0
+    """Events recorded."""
     sampled_out: Count = 0
+    """Events left out by sampling."""
     dropped: Annotated[dict[Reason, Count], msgspec.Meta(max_length=16)] = {}
+    """Events dropped, by reason."""
     sampling: Share = 1.0
+    """Probability with which events are kept; a dropped one stands for its inverse."""
 
 
 _decoder = msgspec.json.Decoder(Heartbeat)

@@ -17,10 +17,12 @@ from faust.types import TP
 from models.columns import Subject
 from models.lifecycle import Change
 from models.notes import note_id
+from models.traces import examples
 from models.window_book import Batch, Clock, Closed, Hold, WindowBook
 from streams.asking import asked_with, request_of
 from streams.batches import Stamped
 from streams.delivery import Cursor, Frontier
+from streams.envelopes import attributes, traced
 from streams.errors import TooNew
 from streams.metrics import TOLD
 from streams.registry import Registry
@@ -28,6 +30,7 @@ from streams.runtime import Runtime
 from streams.sourced import Sourced
 from streams.store_rows import Prediction, PredictionColumns
 from streams.topics import INFERENCE, LABEL_REQUESTS, LIFECYCLE, PROFILES
+from streams.trace_context import PARENT, STATE, bounded
 
 log = logging.getLogger(__name__)
 PROFILE_FORMAT = 1  # raised only where the previous version could not read what this one writes
@@ -312,7 +315,10 @@ class Lane:
         # One after the other: records of one key must not overtake each other in a retry.
         for item in self.book.close():
             record = profile_record(source, item)
-            await self.runtime.send(PROFILES, subject_key(*item.key.subject[:2]), msgspec.msgpack.encode(record))
+            key, value, spans = subject_key(*item.key.subject[:2]), msgspec.msgpack.encode(record), self.runtime.spans
+            shown, about = examples((), item.profile), item.key.subject
+            with spans.step("ingest", self.tp.topic, shown, model=about.model, version=about.version):
+                await self.runtime.send(PROFILES, key, value, spans.headers())
             if item.profile is not None:
                 self.runtime.metrics.closed(self.tp.topic, 1)
 
@@ -381,14 +387,12 @@ def label_request(row: Prediction, runtime: Runtime) -> LabelRequest | None:
     if found is None:
         return None
     subject = Subject(row.model, row.version)
-    attributes = {
-        "ce_specversion": "1.0",
-        "ce_id": note_id(subject, row.time_us, "label-request", row.inference_id),
-        "ce_source": f"/bestbefore/{runtime.settings.group}",
-        "ce_type": "io.bestbefore.label-request.v1",
-        "ce_time": found.time,
-        "ce_subject": row.inference_id,
-        "content-type": "application/json",
-    }
-    headers = [(name, value.encode()) for name, value in attributes.items()]
+    name = note_id(subject, row.time_us, "label-request", row.inference_id)
+    told = attributes(
+        "label-request", name, group=runtime.settings.group, time=found.time, subject=row.inference_id
+    )  # fmt: skip
+    context = bounded({name: text for name in (PARENT, STATE) if isinstance(text := (row.extra or {}).get(name), str)})
+    if context:
+        told |= traced(context[PARENT], context.get(STATE, ""))
+    headers = [(name, value.encode()) for name, value in told.items()]
     return LabelRequest(row.inference_id.encode(), msgspec.json.encode(found), headers)

@@ -1,7 +1,4 @@
-"""Typed records on the topics, and their decoding from single-event JSON and CloudEvents.
-
-Only ever add fields, with a default; never retype one. Unknown fields are ignored.
-"""
+"""Decoding of the typed records on the topics from single-event JSON and CloudEvents; their types are in `events`."""
 
 import base64
 import json
@@ -9,137 +6,50 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from operator import attrgetter
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
 from streams.errors import BadInput, Invalid, Undecodable
+from streams.events import (
+    LEAST_SHARE,
+    MAX_CLASSES,
+    MAX_EMBEDDING,
+    MAX_FEATURES,
+    MAX_LABEL,
+    MAX_SEGMENT_BYTES,
+    MAX_TEXT,
+    Id,
+    InferenceEvent,
+    InputSample,
+    Label,
+    LabelEvent,
+    LifecycleEvent,
+    Name,
+    Output,
+    Reserved,
+    Segment,
+    Share,
+    Short,
+    Time,
+    Word,
+)
+from streams.trace_context import PARENT, STATE, bounded, context_of, may_be_traced
+
+__all__ = [  # noqa: RUF022 -- sorted as strings sort
+    "CARRIED_BY_LABELS", "CloudEvent", "FRAME", "Id", "InferenceEvent", "InputSample", "LEAST_SHARE", "Label",
+    "LabelEvent", "LifecycleEvent", "MAX_CARRIED_BYTES", "MAX_CARRIED_DEPTH", "MAX_CLASSES", "MAX_EMBEDDING",
+    "MAX_FEATURES", "MAX_LABEL", "MAX_SEGMENT_BYTES", "MAX_TEXT", "Name", "Output", "RESERVED_FIELDS", "Reserved",
+    "STRUCTURED", "Segment", "Share", "Short", "Time", "UNREADABLE", "Word", "bounded_segment_key",
+    "decode_inference", "decode_input", "decode_label", "decode_lifecycle", "header", "segment_key", "time_text",
+    "time_us", "unwrap",
+]  # fmt: skip
 
 FRAME = "application/vnd.apache.arrow.stream"
 STRUCTURED = "application/cloudevents+json"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-Id = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00]+$")]
-Time = Annotated[datetime, msgspec.Meta(tz=True)]
-# A weight of 1 / probability, and its square, must stay numbers that can be added up exactly.
-LEAST_SHARE = 1e-4
-Share = Annotated[float, msgspec.Meta(ge=LEAST_SHARE, le=1.0)]
-# Subjects and sources are keys of tables, and the index of a database takes no more than some 2700 bytes.
-Short = Annotated[str, msgspec.Meta(max_length=200, pattern=r"^[^\x00]*$")]
-# NUL may stand in a segment, whose JSON escapes it.
-Word = Annotated[str, msgspec.Meta(max_length=200)]
-Segment = Annotated[dict[Word, Word], msgspec.Meta(max_length=8)]
-MAX_TEXT, MAX_SEGMENT_BYTES = 200, 400
-# What is kept for late labels travels into the store, row by row; a label that is longer is no class but a document.
-MAX_LABEL, MAX_CLASSES, MAX_FEATURES, MAX_EMBEDDING = 1_000, 10_000, 1_000, 100_000
 MAX_CARRIED_BYTES, MAX_CARRIED_DEPTH = 16 << 10, 32  # of the reserved fields of one event, as JSON
-Label = Annotated[str, msgspec.Meta(max_length=MAX_LABEL)]
-
-
-class Output(msgspec.Struct):
-    """What the model answered: a label and/or scores (classification), or a value (regression)."""
-
-    label: Label | None = None
-    scores: Annotated[dict[Label, float], msgspec.Meta(max_length=MAX_CLASSES)] | None = None
-    value: float | None = None
-
-
-class Reserved(msgspec.Struct, omit_defaults=True):
-    """Optional fields that are carried along from the first version on; later versions give them meaning."""
-
-    component: str | None = None
-    system: str | None = None
-    request: str | None = None
-    served: str | None = None
-    experiment: Any = None
-    flags: Any = None
-    upstream: Any = None
-    shadow: Any = None
-    decision: Any = None
-    exploration: Any = None
-    pipeline: str | None = None
-    asof: str | None = None
-    entity: str | None = None
-    consent: str | None = None
-    cost: float | None = None
-    deployment: str | None = None
-
-
-class InferenceEvent(Reserved, kw_only=True):
-    """One inference."""
-
-    id: Id
-    time: Time
-    model: Name
-    version: Name
-    segment: Segment | None = None
-    latency_ms: float | None = None
-    status: Annotated[int, msgspec.Meta(ge=-(1 << 31), lt=1 << 31)] = 200
-    features: Annotated[dict[str, float | str | bool | None], msgspec.Meta(max_length=MAX_FEATURES)] = {}
-    output: Output | None = None
-    abstained: bool = False
-    embedding: Annotated[list[float], msgspec.Meta(max_length=MAX_EMBEDDING)] | None = None
-    digest: Short | None = None
-    sampling: Share = 1.0
-
-
-class LabelEvent(msgspec.Struct, kw_only=True):
-    """Late ground truth, proxy or feedback about one inference."""
-
-    inference_id: Id
-    time: Time
-    model: Short | None = None
-    version: Short | None = None
-    label: Label | None = None
-    value: float | None = None
-    correct: bool | None = None
-    source: Short = "ground-truth"
-    propensity: Share | None = None  # None: that of the request it answers, else 1
-    loss: float | None = None
-    metric: str | None = None
-    severity: str | None = None
-    tags: Any = None
-    channel: str | None = None
-    part: str | None = None
-    seen_prediction: bool | None = None
-    annotator: str | None = None
-
-
-class InputSample(msgspec.Struct, kw_only=True):
-    """The headers of a sampled input; the tensor is the record's value, or is fetched from `dataref`."""
-
-    inference_id: Id
-    model: Name
-    version: Name
-    time: Time
-    dtype: str
-    shape: list[int]
-    segment: Segment | None = None
-    embedding: bytes | None = None
-    propensity: Share = 1.0
-    dataref: str | None = None
-    sha256: str | None = None
-    size: int | None = None
-    # What computed `embedding`: an execution provider, inputs per batch, the digest of the model file.
-    provider: Short | None = None
-    batch_size: Annotated[int, msgspec.Meta(ge=1)] | None = None
-    digest: Short | None = None
-
-
-class LifecycleEvent(msgspec.Struct, kw_only=True):
-    """What happened to a model version, as CI or a person tells it. Kinds that are not known are only recorded."""
-
-    id: Id
-    time: Time
-    kind: Annotated[str, msgspec.Meta(min_length=1, max_length=60, pattern=r"^[^\x00]+$")]
-    model: Name
-    version: Name
-    previous: Short = ""
-    served: Short = "live"
-    message: Annotated[str, msgspec.Meta(max_length=1000, pattern=r"^[^\x00]*$")] = ""
-
-
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 CARRIED_BY_LABELS = ("metric", "severity", "tags", "channel", "part", "annotator")
 RESERVED_FIELDS = Reserved.__struct_fields__
@@ -159,6 +69,8 @@ class CloudEvent(msgspec.Struct):
     time: str | None = None
     data: msgspec.Raw = msgspec.Raw(b"null")
     data_base64: str | None = None
+    traceparent: Any = None
+    tracestate: Any = None
 
 
 _cloud_event = msgspec.json.Decoder(CloudEvent)
@@ -225,10 +137,14 @@ def header(headers: Iterable[tuple[str, bytes | None]], name: str) -> str:
 
 def decode_inference(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> InferenceEvent:
     """A single inference event from JSON, or from a binary or structured CloudEvent around it."""
-    event: InferenceEvent = _decode(_inference, value, headers, {"id": "id", "time": "time"})
+    event: InferenceEvent
+    event, attributes = _decode(_inference, value, headers, {"id": "id", "time": "time"})
     bounded_segment_key(event.segment)
     if (carried := _carried(event)) != _NOTHING:
         _bound_carried(dict(zip(RESERVED_FIELDS, carried, strict=True)))
+    if headers and event.traceparent is None and (attributes or may_be_traced(headers)):
+        for name, text in (bounded(attributes) or context_of(headers)).items():
+            setattr(event, name, text)
     return event
 
 
@@ -263,7 +179,7 @@ def _deeper(value: Any, most: int) -> bool:
 
 def decode_label(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> LabelEvent:
     """A label event from JSON, or from a binary or structured CloudEvent around it."""
-    event: LabelEvent = _decode(_label, value, headers, {"time": "time"})
+    event: LabelEvent = _decode(_label, value, headers, {"time": "time"})[0]
     _bound_carried({name: getattr(event, name) for name in CARRIED_BY_LABELS})
     if event.label is None and event.value is None and event.correct is None:
         raise Invalid(f"label of inference {event.inference_id!r} says nothing: it needs `label`, `value` or `correct`")
@@ -272,22 +188,23 @@ def decode_label(value: bytes | None, headers: Iterable[tuple[str, bytes | None]
 
 def decode_lifecycle(value: bytes | None, headers: Iterable[tuple[str, bytes | None]]) -> LifecycleEvent:
     """A lifecycle event from JSON, or from a binary or structured CloudEvent around it."""
-    event: LifecycleEvent = _decode(_lifecycle, value, headers, {"id": "id", "time": "time"})
+    event: LifecycleEvent = _decode(_lifecycle, value, headers, {"id": "id", "time": "time"})[0]
     return event
 
 
 def _decode(
     decoder: Any, value: bytes | None, headers: Iterable[tuple[str, bytes | None]], fill: dict[str, str]
-) -> Any:
+) -> tuple[Any, dict[str, str]]:
+    """The event, and the attributes of the CloudEvent around it."""
     if not value:
         raise Undecodable("the record is empty; expected a JSON object")
     body, attributes = unwrap(value, headers)
     try:
         try:
-            return decoder.decode(body)
+            return decoder.decode(body), attributes
         except msgspec.ValidationError:
             # Reads all of it: what is wrong may stand before what makes the rest of the bytes no JSON at all.
-            return decoder.decode(_filled(body, attributes, fill))
+            return decoder.decode(_filled(body, attributes, fill)), attributes
     except msgspec.ValidationError as error:
         raise Invalid(str(error)) from None
     except UNREADABLE as error:
@@ -318,7 +235,8 @@ def unwrap(value: bytes, headers: Iterable[tuple[str, bytes | None]]) -> tuple[b
             )
         except (*UNREADABLE, ValueError) as error:  # of base64: other characters than its own, a wrong length
             raise Undecodable(f"not a structured CloudEvent 1.0: {error}") from None
-        return data, {"id": event.id, "time": event.time or ""}
+        traced = {name: text for name in (PARENT, STATE) if isinstance(text := getattr(event, name), str)}
+        return data, {"id": event.id, "time": event.time or "", **traced}
     if header(headers, "ce_specversion"):
         return value, {"id": header(headers, "ce_id"), "time": header(headers, "ce_time")}
     return value, {}

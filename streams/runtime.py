@@ -26,6 +26,7 @@ from streams.progress import Progress
 from streams.registry import Registry
 from streams.services import Services
 from streams.settings import Settings
+from streams.spans import Silent, Spans
 from streams.topics import DEAD_LETTERS, INFERENCE, TOPICS
 from streams.watchdog import Watchdog
 
@@ -47,11 +48,15 @@ class Runtime:
     is skipped.
     """
 
-    def __init__(self, settings: Settings, app: Any, store: EventStore, clock: BrokerClock | None = None) -> None:
+    def __init__(
+        self, settings: Settings, app: Any, store: EventStore, clock: BrokerClock | None = None,
+        spans: Spans | None = None,
+    ) -> None:  # fmt: skip
         self.settings, self.app, self.store = settings, app, store
         self.clock = clock or BrokerClock()
         self.sources = Sources([])  # of topics of other servers
         self._own = {settings.topic(topic.name) for topic in TOPICS}
+        self.spans: Spans = spans or Silent()
         self.registry = Registry(
             window_us=settings.us("default_window"),
             lateness_us=settings.us("default_lateness"),

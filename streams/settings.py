@@ -122,6 +122,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     web_token: str = ""
     """Secret that `/metrics` and `/progress` ask for as `Authorization: Bearer …`. `/live` and `/ready` stay open, and
     give no details then."""
+    otlp_endpoint: str = ""
+    """Collector of OpenTelemetry to which workers send spans (OTLP over HTTP), such as `http://localhost:4318`; none by
+    default. Needs the extra `tracing`."""
 
     def __post_init__(self) -> None:
         for name in DURATIONS:
@@ -139,6 +142,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 f"watchdog_after: must be {SHORTEST_WATCH} s or longer, because a worker says once a second that it "
                 f"lives; is {self.watchdog_after!r}"
             )
+        if self.otlp_endpoint and not self.otlp_endpoint.startswith(("http://", "https://")):
+            raise ValueError("otlp_endpoint: must be a URL that begins with http:// or https://")
         if self.max_segments < 0:
             raise ValueError(f"max_segments: must be 0 or more, is {self.max_segments}")
         if not 0.0 <= self.keep_rate <= 1.0:

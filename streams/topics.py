@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 DAY_MS = 86_400_000
+HEADROOM = 1 << 20  # bytes that we write around a record that we read: error headers, the frame of a profile
 
 
 class Topic(NamedTuple):
@@ -16,11 +17,11 @@ class Topic(NamedTuple):
     stamped_by_broker: bool = False  # LogAppendTime: clocks of senders are not trusted for event-time bounds
 
     def config(self, max_record_bytes: int) -> dict[str, str]:
-        """Broker-side configuration."""
+        """Broker-side configuration; `max_record_bytes` is the largest record that is read."""
         config = {
             "cleanup.policy": self.cleanup,
             "retention.ms": str(self.days * DAY_MS),
-            "max.message.bytes": str(max_record_bytes),
+            "max.message.bytes": str(max_record_bytes + (HEADROOM if self.name in (DEAD_LETTERS, PROFILES) else 0)),
         }
         if self.stamped_by_broker:
             config["message.timestamp.type"] = "LogAppendTime"

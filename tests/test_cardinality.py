@@ -13,7 +13,7 @@ from faust.types import TP
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.assess import Application, Part
+from agents.applying import Application, Part
 from agents.ingest import Ingest
 from infra.migrate import upgrade
 from infra.replay import replay

@@ -143,7 +143,8 @@ def test_events_arrive_in_frames_by_shape(broker: str, prefix: str, backend: str
         for i in range(25):
             client.record(f"r-{i}", time_us=i, features={"x": i, "s": "a"}, scores={"no": 0.25, "yes": 0.75})
         client.record("new", features={"x": 1}, version="4", label=7, segment={"site": "A"}, status=500)
-        client.record("rich", experiment={"name": "e", "arm": "b"}, served="shadow", embedding=[1, 2], abstained=True)
+        client.record("rich", experiment={"name": "e", "arm": "b"}, served="shadow", embedding=[1, 2], abstained=True,
+                      traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")  # fmt: skip
         assert client.flush(60)
         assert client.delivered == 27
     assert client.dropped == {}
@@ -159,6 +160,7 @@ def test_events_arrive_in_frames_by_shape(broker: str, prefix: str, backend: str
     assert (found["new"]["version"], found["new"]["label"], found["new"]["status"]) == ("4", "7", 500)
     assert (found["new"]["segment.site"], "digest" in found["new"]) == ("A", False)
     assert json.loads(found["rich"]["experiment"]) == {"name": "e", "arm": "b"}
+    assert found["rich"]["traceparent"] == "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     assert (found["rich"]["served"], found["rich"]["embedding"], found["rich"]["abstained"]) == ("shadow", [1, 2], True)
 
 

@@ -77,6 +77,9 @@ def app_of(recorder: Recorder, **options: Any) -> FastAPI:
     return app
 
 
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
 @contextmanager
 def served(app: FastAPI) -> Iterator[httpx.Client]:
     """The app in a real uvicorn on a port of its own; ended as a signal would end it."""
@@ -97,9 +100,9 @@ def served(app: FastAPI) -> Iterator[httpx.Client]:
 def test_each_request_that_says_what_it_inferred_is_recorded_under_its_id() -> None:
     heard = Heard()
     with served(app_of(heard)) as client:
-        answer = client.post("/sync", json={"age": 41.0}, headers={"X-Request-Id": "r-81"})
+        answer = client.post("/sync", json={"age": 41.0}, headers={"X-Request-Id": "r-81", "TraceParent": TRACE})
         assert (answer.json()["id"], answer.headers["x-request-id"]) == ("r-81", "r-81")
-        other = client.post("/async", json={"age": 42.0})
+        other = client.post("/async", json={"age": 42.0}, headers={"traceparent": "none"})
         assert other.headers["x-request-id"] == other.json()["id"] != "r-81"
         assert client.get("/health").json() == "ok"
         assert client.post("/refused").status_code == 422
@@ -108,6 +111,7 @@ def test_each_request_that_says_what_it_inferred_is_recorded_under_its_id() -> N
     assert [t["status"] for t in told] == [200, 200, 422, 200]
     assert (told[0]["id"], told[0]["features"], told[0]["scores"]) == ("r-81", {"age": 41.0}, {"no": 0.25, "yes": 0.75})
     assert (told[1]["id"], told[1]["features"], told[1]["label"]) == (other.json()["id"], {"age": 42.0}, "yes")
+    assert [t.get("traceparent") for t in told] == [TRACE, None, None, None]
     assert told[2]["features"] == {"age": 1.0}
     assert all(0 < t["latency_ms"] < 60_000 for t in told)
     assert not heard.errors

@@ -105,7 +105,11 @@ def _imported(folder: Path) -> dict[str, str]:
     ("folder", "own", "extras"),
     [
         *(
-            (name, {*TOP, "bestbefore_client"}, {"infra": ["local", "demo"], "streams": ["avro"]}.get(name, []))
+            (
+                name,
+                {*TOP, "bestbefore_client"},
+                {"infra": ["local", "demo"], "streams": ["avro", "tracing"]}.get(name, []),
+            )
             for name in TOP
         ),
         ("client/bestbefore_client", {"bestbefore_client"}, ["confluent"]),

@@ -40,6 +40,7 @@ def read(text: str) -> Sources:
 
 # -- configuration -------------------------------------------------------------------------------------------
 
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 HEAD = "sources:\n  - topics: a\n    adapter: kserve\n"
 
 
@@ -264,6 +265,7 @@ def test_what_the_cloudevents_sdk_writes_is_read(structured: bool) -> None:
         attributes = {
             "id": "r-1", "source": "http://localhost:9081/", "type": f"org.kubeflow.serving.inference.{side}",
             "time": moment_of(side), "datacontenttype": "application/json", "inferenceservicename": "loan",
+            "traceparent": TRACEPARENT,
         }  # fmt: skip
         event = CloudEvent(attributes=attributes, data=body)
         sent = (to_structured if structured else to_binary)(event, JSONFormat())
@@ -273,6 +275,7 @@ def test_what_the_cloudevents_sdk_writes_is_read(structured: bool) -> None:
     (event_,) = things
     assert isinstance(event_, InferenceEvent)
     assert (event_.id, event_.model, event_.latency_ms) == ("r-1", "loan", 4.0)
+    assert event_.traceparent == TRACEPARENT
     assert (event_.features, event_.output) == ({"age": 41.0}, Output(label="yes"))
 
 

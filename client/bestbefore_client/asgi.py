@@ -20,7 +20,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 ReadJson = Callable[[Any, Any], Optional[Mapping[str, Any]]]
 
-_MAX_ID = 200
+_MAX_ID, _TRACEPARENT = 200, 55
 _GONE = 499  # the caller hung up before there was an answer; the number that proxies log
 
 
@@ -31,7 +31,8 @@ class RecorderMiddleware:
     parsed as JSON (None where one is missing, no JSON, not read by the handler, or beyond `max_body` bytes), and gives
     the fields of `Recorder.record`, or None for a request that is no inference. A request to one of the `paths` that
     fails is recorded with its status, also without a note. The id is that of the header `id_header`, else a new one;
-    the answer carries it in the same header, for labels to name it. Bodies are handed on as they come.
+    the answer carries it in the same header, for labels to name it. Where the request has a `traceparent`, it goes
+    along, so that a mismatch can name example requests. Bodies are handed on as they come.
 
     When the server shuts down, what waits is sent for at most `close_timeout` seconds.
 
@@ -110,17 +111,19 @@ class RecorderMiddleware:
         finally:
             took = 1e3 * (time.perf_counter() - began) if latency is None else latency
             if named or noting.fields:
-                self._record(noting, took, status, asked, answered)
+                self._record(noting, took, status, asked, answered, _trace_of(scope))
 
-    def _record(self, noting: Noting, latency: float, status: int, asked: _Body, answered: _Body) -> None:
+    def _record(
+        self, noting: Noting, latency: float, status: int, asked: _Body, answered: _Body, trace: Mapping[str, str]
+    ) -> None:
         try:
             read: Mapping[str, Any] | None = {}
             if self._read is not None and answered.limit and status < 400:
                 read = self._read(asked.json(), answered.json())
             if read is None or (not read and not noting.fields and status < 400):
                 return
-            fields: dict[str, Any] = {"id": noting.id, "latency_ms": latency, "status": status, **read, **noting.fields}
-            self._recorder.record(**fields)
+            own: dict[str, Any] = {"id": noting.id, "latency_ms": latency, "status": status, **trace}
+            self._recorder.record(**{**own, **read, **noting.fields})
         except Exception as error:  # noqa: BLE001 -- telemetry must never fail the request it is about
             self._recorder.invalid(error)  # also for names that are none of an argument
 
@@ -144,6 +147,14 @@ class RecorderMiddleware:
         if any(name.lower() == self._id_header for name, _ in listed):
             return listed
         return [*listed, (self._id_header, id.encode("latin-1", "replace"))]
+
+
+def _trace_of(scope: Scope) -> dict[str, str]:
+    """Find the trace context of a request, https://www.w3.org/TR/trace-context/."""
+    for name, value in scope.get("headers") or ():
+        if name.lower() == b"traceparent" and len(value) == _TRACEPARENT:
+            return {"traceparent": value.decode("latin-1")}
+    return {}
 
 
 class _Body:

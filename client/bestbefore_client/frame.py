@@ -50,6 +50,8 @@ RESERVED = (
     "consent",
     "cost",
     "deployment",
+    "traceparent",
+    "tracestate",
 )
 REQUIRED = ("id", "time", "model", "version")
 KINDS = {

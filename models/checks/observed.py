@@ -15,6 +15,7 @@ from models.inspection import Inspection
 from models.profile import Profile
 from models.quality import Estimate
 from models.reference import Reference
+from models.traces import examples
 from models.usual_segments import Usual
 
 Memory = dict[str, list[float]]  # what checks remember across windows, by `check/field`; at most MEMORY_SIZE numbers
@@ -68,6 +69,10 @@ class Observed:
         kept = [*self.memory.get(key, []), float(value)][-min(keep, MEMORY_SIZE) :]
         self.memory[key] = kept
         return kept
+
+    def traces(self, evidence: tuple[str, ...] = ()) -> list[str]:
+        """Traces of a few requests that show what `evidence` does; of any, without it."""
+        return examples(evidence, self.block, self.window)
 
     @property
     def filling(self) -> str:

@@ -18,23 +18,36 @@ class Side(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     path: str
+    """Where the fact stands."""
     value: Any = None
+    """The fact."""
     unit: str = ""
+    """Its unit; left out where it has none."""
     low: float | None = None
+    """Lower end of the interval of a measured value."""
     high: float | None = None
+    """Upper end of the interval."""
     n: float | None = None
-    place: str = ""  # file and line, where it came from a file
+    """Observations behind it."""
+    place: str = ""
+    """File and line, where it came from a file."""
 
 
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
     """How large a difference is: a named statistic with its 90% interval, and the value from which it matters."""
 
     statistic: str
+    """Its name."""
     estimate: float
+    """Its value."""
     low: float | None = None
+    """Lower end of the interval."""
     high: float | None = None
+    """Upper end of the interval."""
     threshold: float | None = None
+    """The value from which it matters."""
     n: float | None = None
+    """Observations behind it."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from streams.adapters.plan import Places, Plan, at, told
 from streams.adapters.times import moment
 from streams.errors import BadRecord, Unadaptable
 from streams.records import MAX_TEXT, InferenceEvent, LabelEvent, bounded_segment_key
+from streams.trace_context import PARENT, STATE, bounded, context_of
 
 MOST_SPREAD = 64  # elements of a list that become features of their own
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -70,12 +71,21 @@ def _head(part: Part, plan: Plan, record: Record) -> dict[str, Any]:
         "status": part.status,
         "latency_ms": part.latency_ms,
         "sampling": _sampling(part, plan),
+        **_context(part.trees.get("envelope"), record),
     }
     try:
         bounded_segment_key(segment)
     except BadRecord as error:
         raise Unadaptable(str(error)) from None
     return head
+
+
+def _context(envelope: Any, record: Record) -> dict[str, str]:
+    """The trace context that the server sent: in the record's headers, else in the CloudEvent around the bodies."""
+    found = context_of(record.headers)
+    if found or not isinstance(envelope, Mapping):
+        return found
+    return bounded({name: text for name in (PARENT, STATE) if isinstance(text := envelope.get(name), str)})
 
 
 def _sampling(part: Part, plan: Plan) -> Any:
