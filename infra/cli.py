@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from infra import show
+from infra.cli_alerts import alerts
 from infra.cli_backtest import backtest
 from infra.cli_common import formatted, settings_of, store_of
 from infra.cli_descriptors import COMMANDS
@@ -160,7 +161,7 @@ def topics_check(ctx: click.Context) -> Any:
     return show.findings(found)
 
 
-for command in (*COMMANDS, backtest, lifecycle, sources):
+for command in (*COMMANDS, alerts, backtest, lifecycle, sources):
     main.add_command(command)
 
 
