@@ -87,7 +87,9 @@ class Sender:
 
 def alerts_of(found: Overview, board: str = "") -> list[Alert]:
     """What is open as alerts without an end, the most severe first and of those the oldest."""
-    told = [_mismatch(event, board) for event in found.mismatches] + [_trigger(event, board) for event in found.triggers]
+    told = [_mismatch(event, board) for event in found.mismatches] + [
+        _trigger(event, board) for event in found.triggers
+    ]
     told.sort(key=lambda alert: (_ORDER.get(alert["labels"]["severity"], 3), alert["startsAt"], _key(alert)))
     beyond = told[MOST:]
     if beyond:

@@ -49,6 +49,4 @@ def _check_board(board: str) -> None:
     try:
         board.format(model="m", version="1")
     except (KeyError, IndexError, ValueError):
-        raise click.BadParameter(
-            f"--board {board!r}: only {{model}} and {{version}} may stand in braces"
-        ) from None
+        raise click.BadParameter(f"--board {board!r}: only {{model}} and {{version}} may stand in braces") from None

@@ -1,4 +1,4 @@
-"""What the tools of others find in our deployment files. Runs in an environment of its own: tests/environments/deploy.txt.
+"""What the tools of others find in our deployment files, in an environment of its own (tests/environments/deploy.txt).
 
     python tests/deploy_checks.py boards|compose|kubernetes < JSON
 

@@ -18,7 +18,7 @@ from models.columns import Subject
 from models.notes import Note
 from models.profile import Profile
 from models.reference import Reference
-from models.subject_state import State, fresh
+from models.subject_state import fresh
 from streams.batches import Labelled, frame_batch, outcome_batch
 from streams.descriptor_files import load_reference
 from streams.event_store import EventStore
@@ -107,7 +107,18 @@ def _day(story: Story, subject: Subject, reference: Reference, day: int, start: 
         **{f"features.{name}": rng.normal(mean, std, n) * story.scale for name, (mean, std) in FEATURES.items()},
     })  # fmt: skip
     labels = [
-        Labelled(Subject(subject.model, subject.version), i, start, start, 0, bool(hit), str(i % 10), min(right + 0.03, 0.99), 0.2, False)
+        Labelled(
+            Subject(subject.model, subject.version),
+            i,
+            start,
+            start,
+            0,
+            bool(hit),
+            str(i % 10),
+            min(right + 0.03, 0.99),
+            0.2,
+            False,
+        )
         for i, hit in enumerate(rng.random(story.labels) < right)
     ]
     made = Profile()

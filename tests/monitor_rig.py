@@ -61,7 +61,7 @@ def running(log: Path, *command: str | Path) -> Iterator[subprocess.Popen[bytes]
 
 @contextmanager
 def prometheus(folder: Path, targets: dict[str, str], *, token: str = "") -> Iterator[str]:
-    """Its address. It has the rules and the scrape job that are deployed, but these targets, by name of the instance."""
+    """Its address. Rules and scrape job are those that are deployed, but for these targets, by name of the instance."""
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text("utf-8"))
     (job,) = config["scrape_configs"]
     del job["dns_sd_configs"]
@@ -122,7 +122,7 @@ class Notices:
 
 @contextmanager
 def alertmanager(folder: Path, notices: Notices, port: int) -> Iterator[str]:
-    """Its address. It has the configuration that is deployed, but is quick, and everybody's messages go to `notices`."""
+    """Its address. The configuration is the deployed one, but quick, and everybody's messages go to `notices`."""
     config = yaml.safe_load((ALERTMANAGER / "alertmanager.yml").read_text("utf-8"))
     config["route"] |= {"group_wait": "0s", "group_interval": "1s"}
     for receiver in config["receivers"]:

@@ -54,7 +54,11 @@ class Telling:
             "first_seen": time_text(end - 2 * HOUR_US), "action": "fix-pipeline",
         }  # fmt: skip
         known: dict[str, Any] = {
-            "model": model, "version": "1", "occurred_at_us": end, "window_start_us": start, "window_end_us": end
+            "model": model,
+            "version": "1",
+            "occurred_at_us": end,
+            "window_start_us": start,
+            "window_end_us": end,
         }
         with self.store.transaction() as tx:
             tx.append_events([
@@ -108,7 +112,9 @@ def notices() -> Iterator[Notices]:
     made.close()
 
 
-def test_a_mismatch_is_told_once_with_both_sides_and_its_end(telling: Telling, notices: Notices, tmp_path: Path) -> None:
+def test_a_mismatch_is_told_once_with_both_sides_and_its_end(
+    telling: Telling, notices: Notices, tmp_path: Path
+) -> None:
     telling.pass_hour(broken=True)
     port = free_port()
     with alertmanager(tmp_path, notices, port) as url:

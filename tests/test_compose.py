@@ -117,7 +117,9 @@ def test_the_line_that_makes_the_secrets_makes_all_of_them() -> None:
     for page in (COMPOSE_FILE, ROOT / "docs" / "deployment.md"):
         found = re.search(r"for name in ([A-Z ]+); do echo \"\$\{name\}_PASSWORD=", page.read_text("utf-8"))
         assert found is not None
-        assert {f"{name}_PASSWORD" for name in found[1].split()} == {s["environment"] for s in COMPOSE["secrets"].values()}
+        assert {f"{name}_PASSWORD" for name in found[1].split()} == {
+            s["environment"] for s in COMPOSE["secrets"].values()
+        }
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -210,7 +212,9 @@ def test_grafana_reads_the_store_as_one_who_only_reads() -> None:
         assert secret in SERVICES["grafana"]["secrets"]
     reader = parse_url(SERVICES["alerts"]["environment"]["BESTBEFORE_STORE"])
     assert (environment["STORE_USER"], environment["STORE_DATABASE"]) == (reader.username, reader.database)
-    path = yaml.safe_load((folder / "dashboards" / "bestbefore.yml").read_text("utf-8"))["providers"][0]["options"]["path"]
+    path = yaml.safe_load((folder / "dashboards" / "bestbefore.yml").read_text("utf-8"))["providers"][0]["options"][
+        "path"
+    ]
     mounted = {volume.split(":")[1]: volume.split(":")[0] for volume in SERVICES["grafana"]["volumes"]}
     home = Path(environment["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
     assert str(home.parent) == path
@@ -229,6 +233,8 @@ def filled_in(part: Any) -> Any:
         return {key: filled_in(value) for key, value in part.items()}
     if isinstance(part, list):
         return [filled_in(value) for value in part]
+    if isinstance(part, str) and re.fullmatch(r"\$\{[^}]*\}", part):
+        return yaml.safe_load(interpolated(part))  # a number stays one
     return interpolated(part) if isinstance(part, str) else part
 
 

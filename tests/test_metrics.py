@@ -50,7 +50,9 @@ MODELS = Overview(models=(GOOD, UNKNOWN), mismatches=CALLS[:1], triggers=CALLS)
 def filled() -> Metrics:
     """Metrics of which each has a value."""
     made = Metrics(lambda model: model == "digits", "p.")
-    made.watch(lambda: Snapshot(100.0, assigned=True, partitions=(PLACE,)), Services(), lambda: 7, lambda: (MODELS, 1e9))
+    made.watch(
+        lambda: Snapshot(100.0, assigned=True, partitions=(PLACE,)), Services(), lambda: 7, lambda: (MODELS, 1e9)
+    )
     made.watch_process(lambda: True)
     made.record("p.inference", missing=2)
     made.lost("p.inference", 1)

@@ -3,7 +3,6 @@
 import re
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -21,9 +20,7 @@ from tests.test_metrics import filled as filled_metrics
 
 TOKEN = "open-sesame"  # noqa: S105 -- of a test
 RULES: list[dict[str, Any]] = [
-    rule
-    for group in yaml.safe_load((PROMETHEUS / "rules.yml").read_text("utf-8"))["groups"]
-    for rule in group["rules"]
+    rule for group in yaml.safe_load((PROMETHEUS / "rules.yml").read_text("utf-8"))["groups"] for rule in group["rules"]
 ]
 PAGE = (ROOT / "docs" / "monitoring.md").read_text("utf-8")
 
@@ -110,7 +107,7 @@ def test_promtool_finds_nothing_to_say_about_the_metrics() -> None:
     ("check", "rules", "rules.yml"),
     ("test", "rules", "rules_test.yml"),
     ("check", "config", "--syntax-only", "prometheus.yml"),
-], ids=lambda words: " ".join(words))  # fmt: skip
+], ids=" ".join)  # fmt: skip
 def test_rules_and_configuration_hold_under_promtool(arguments: tuple[str, ...]) -> None:
     said = subprocess.run([program("promtool"), *arguments], cwd=PROMETHEUS, capture_output=True, check=False)
     assert said.returncode == 0, said.stdout + said.stderr
