@@ -8,12 +8,11 @@ and the same beginning. What this process stops to send ends by itself.
 import json
 import logging
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from typing import Any
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -30,7 +29,7 @@ PATIENCE = 10.0  # seconds for an answer of Alertmanager
 _ORDER = {"critical": 0, "warning": 1, "info": 2}
 Alert = dict[str, Any]
 Key = tuple[tuple[str, str], ...]
-Post = Callable[[str, list[Alert]], None]
+Post = Callable[[str, list[Alert]], str]  # what is wrong, empty where it was taken; OSError where nobody answers
 
 
 class Sender:
@@ -58,12 +57,9 @@ class Sender:
         alerts += [{**alert, "endsAt": _text(ended)} for alert, ended in self._ended.values()]
         for address in self._to:
             try:
-                self._post(f"{address}/api/v2/alerts", alerts)
-                self._told(address, "")
-            except urllib.error.HTTPError as error:
-                self._told(address, f"{error.code}: {error.read(300).decode(errors='replace').strip()}")
-            except OSError as error:
-                self._told(address, str(getattr(error, "reason", error)))
+                self._told(address, self._post(f"{address}/api/v2/alerts", alerts))
+            except (OSError, HTTPException) as error:
+                self._told(address, str(error) or type(error).__name__)
         return len(self._open)
 
     def _look(self, found: Iterable[Alert], now: float) -> None:
@@ -178,7 +174,7 @@ def _json(value: Any) -> str:
 
 
 def _link(board: str, event: StoredEvent) -> str:
-    quoted = {name: urllib.parse.quote(getattr(event, name), safe="") for name in ("model", "version")}
+    quoted = {name: quote(getattr(event, name), safe="") for name in ("model", "version")}
     return board.format(**quoted) if board else ""
 
 
@@ -194,10 +190,17 @@ def post_with(token: str) -> Post:
     """How alerts are posted: as JSON, with the token as `Authorization: Bearer` where there is one."""
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
 
-    def post(address: str, alerts: list[Alert]) -> None:
-        request = urllib.request.Request(address, json.dumps(alerts).encode(), headers)  # noqa: S310 -- checked before
-        with urllib.request.urlopen(request, timeout=PATIENCE):  # noqa: S310 -- as above
-            pass
+    def post(address: str, alerts: list[Alert]) -> str:
+        to = urlsplit(address)
+        kind = HTTPSConnection if to.scheme == "https" else HTTPConnection
+        connection = kind(to.hostname or "", to.port, timeout=PATIENCE)
+        try:
+            connection.request("POST", to.path, json.dumps(alerts), headers)
+            answer = connection.getresponse()
+            said = answer.read(300).decode(errors="replace").strip()
+            return "" if answer.status < 300 else f"answers {answer.status} {answer.reason}: {said}"
+        finally:
+            connection.close()
 
     return post
 

@@ -5,7 +5,7 @@ than a rebalance takes; rules and boards take the maximum over workers all the s
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
@@ -55,7 +55,7 @@ class ModelMetrics:
         yield from (_mismatches(found), _triggers(found), _deadlines(found))
 
 
-def _family(name: str, text: str, labels: Iterable[str]) -> GaugeMetricFamily:
+def _family(name: str, text: str, labels: Sequence[str]) -> GaugeMetricFamily:
     return GaugeMetricFamily(name, text, labels=labels)
 
 

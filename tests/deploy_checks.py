@@ -8,7 +8,7 @@ read: what is missing then is no part of the format.
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 KUBERNETES = "1.33"
@@ -81,5 +81,7 @@ def kubernetes(given: list[dict[str, Any]]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    check = {"boards": boards, "compose": compose, "kubernetes": kubernetes}[sys.argv[1]]
-    sys.stdout.write(json.dumps(list(check(json.load(sys.stdin)))))
+    checks: dict[str, Callable[[Any], Iterator[str]]] = {
+        "boards": boards, "compose": compose, "kubernetes": kubernetes
+    }  # fmt: skip
+    sys.stdout.write(json.dumps(list(checks[sys.argv[1]](json.load(sys.stdin)))))

@@ -162,7 +162,11 @@ def test_nothing_ends_while_the_store_is_away() -> None:
             raise StoreUnreachable("postgres db:5432/b: connection refused")
         return found
 
-    sender = Sender(["http://a/"], read, lambda _, alerts: sent.append(alerts), every=30)
+    def post(_: str, alerts: list[Alert]) -> str:
+        sent.append(alerts)
+        return ""
+
+    sender = Sender(["http://a/"], read, post, every=30)
     assert [sender.round(1_800_000_000.0 + 30 * i) for i in range(3)] == [1, 1, 1]
     assert [alerts[0]["endsAt"] for alerts in sent] == [
         "2027-01-15T08:02:00Z", "2027-01-15T08:02:30Z", "2027-01-15T08:03:00Z"
