@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from infra import show
+from infra.cli_alerts import alerts
 from infra.cli_backtest import backtest
 from infra.cli_common import formatted, settings_of, store_of
 from infra.cli_contract import asyncapi, topics_verify
@@ -162,7 +163,7 @@ def topics_check(ctx: click.Context) -> Any:
 
 
 topics.add_command(topics_verify)
-for command in (*COMMANDS, asyncapi, backtest, lifecycle, sources):
+for command in (*COMMANDS, alerts, asyncapi, backtest, lifecycle, sources):
     main.add_command(command)
 
 

@@ -1,7 +1,7 @@
 """Whether a worker lives, is ready and gets on: the pages `/live`, `/ready`, `/metrics` and `/progress`.
 
-Two threads of their own, so that they answer also while the event loop stands: one asks the store, the other has an
-event loop that serves the pages and asks the broker. Nothing here changes anything.
+Threads of their own, so that they answer also while the event loop stands: one asks the store, the other has an
+event loop that serves the pages and asks the broker. A third reads how the models stand. Nothing here changes anything.
 """
 
 import asyncio
@@ -20,14 +20,17 @@ from aiokafka.errors import KafkaError
 
 from streams.connection import client_options
 from streams.errors import StoreError
+from streams.overview import overview
 from streams.progress import Seen, Snapshot
 from streams.records import time_text
 from streams.runtime import Runtime
 from streams.services import Service
+from streams.topics import PROFILES
 
 log = logging.getLogger(__name__)
 EVERY, PATIENCE = 2.0, 4.0  # seconds between questions to store and broker, and for the broker's answer
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+MODELS_EVERY, MODELS_KEPT = 15.0, 120.0  # seconds between readings of how models stand; as long an old one is told
 Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -38,11 +41,12 @@ class Health:
         self._runtime, self._agents = runtime, agents
         self._started = time.time()
         self._socket = _listening(runtime.settings.web_host, runtime.settings.web_port)
+        runtime.metrics.watch_process(lambda: not waits_for(runtime, time.monotonic()))
 
     def start(self) -> None:
         """Begin to ask and to answer, until the process ends."""
         work: dict[str, Callable[[], None]] = {
-            "store-probe": self._ask_store, "health": lambda: asyncio.run(self._serve())
+            "store-probe": self._ask_store, "models": self._read_models, "health": lambda: asyncio.run(self._serve()),
         }  # fmt: skip
         for name, body in work.items():
             threading.Thread(target=self._kept, args=(name, body), name=name, daemon=True).start()
@@ -66,6 +70,21 @@ class Health:
                 log.debug("the store does not answer: %s", error)
                 service.failed()
             time.sleep(EVERY)
+
+    def _read_models(self) -> None:
+        """How models stand is told by one worker of a group: the one that assesses partition 0."""
+        runtime, mine = self._runtime, (self._runtime.settings.topic(PROFILES), 0)
+        while True:
+            if any((seen.topic, seen.partition) == mine for seen in runtime.progress.snapshot.partitions):
+                try:
+                    runtime.models = overview(runtime.store, time.time_ns() // 1000), time.time()
+                except StoreError as error:
+                    log.debug("how models stand cannot be read: %s", error)
+            else:
+                runtime.models = None
+            if runtime.models is not None and time.time() - runtime.models[1] > MODELS_KEPT:
+                runtime.models = None
+            time.sleep(MODELS_EVERY if runtime.models else EVERY)
 
     async def _ask_broker(self) -> None:
         options = client_options(self._runtime.settings)  # once: a file that is being replaced must not end the worker

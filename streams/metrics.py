@@ -1,17 +1,26 @@
 """What a worker counts, for Prometheus: a registry of its own, base units, labels of a bounded number of values.
 
 Counters say what this worker has seen since it started; a record read again after a crash counts again in the worker
-that reads it again. A model that nobody registered is `other`. docs/operations.md has a row for each metric.
+that reads it again. A model that nobody registered is `other`. docs/monitoring.md has a row for each metric.
 """
 
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from models.fixed_point import WEIGHT
+from streams.model_metrics import ModelMetrics, Models
 from streams.progress import Seen, Snapshot
 from streams.services import Service, Services
 
@@ -68,9 +77,18 @@ class Metrics:
     def _timer(self, name: str, text: str, *labels: str) -> Histogram:
         return Histogram(f"bestbefore_{name}", text, labels, buckets=SECONDS, registry=self.registry)
 
-    def watch(self, snapshot: Callable[[], Snapshot], services: Services, outbox: Callable[[], int]) -> None:
+    def watch(
+        self, snapshot: Callable[[], Snapshot], services: Services, outbox: Callable[[], int], models: Models
+    ) -> None:
         """Tell also what is so at the moment of asking."""
         self.registry.register(_Now(snapshot, services, outbox, self.topic))
+        self.registry.register(ModelMetrics(models))
+
+    def watch_process(self, ready: Callable[[], bool]) -> None:
+        """Tell also of the process: whether it is ready, its memory, its time of CPU, its start."""
+        gauge = Gauge("bestbefore_ready", "1 where /ready says so, else 0.", registry=self.registry)
+        gauge.set_function(lambda: float(ready()))
+        ProcessCollector(registry=self.registry)
 
     def text(self) -> bytes:
         """Everything in the text format of Prometheus."""

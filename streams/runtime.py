@@ -22,6 +22,7 @@ from streams.delivery import Frontiers
 from streams.errors import BadRecord, BestbeforeError, StoreUnreachable, TooNew
 from streams.event_store import EventStore
 from streams.metrics import Metrics
+from streams.overview import Overview
 from streams.progress import Progress
 from streams.registry import Registry
 from streams.services import Services
@@ -71,7 +72,8 @@ class Runtime:
         app.on_lost = self.metrics.lost
         self.assigned = False  # whether the group has given this worker its share, be it none
         self.outbox = 0  # records in the outbox of the store, when last asked
-        self.metrics.watch(lambda: self.progress.snapshot, self.services, lambda: self.outbox)
+        self.models: tuple[Overview, float] | None = None  # how models stand and when that was read, if we are to tell
+        self.metrics.watch(lambda: self.progress.snapshot, self.services, lambda: self.outbox, lambda: self.models)
         self.lifecycle_read: Callable[[], bool] = lambda: True  # whether what lay on that topic at the start is read
         self.catch_up = CATCH_UP
         self._waits_until: float | None = None

@@ -40,6 +40,7 @@ from streams.store_rows import (
 _VERSION = table("alembic_version", column("version_num"))
 _MARKS = (schema.compatibility.name,)  # tables about the tables
 _V_STATUS = table("v_status", column("seq"), column("model"))
+_V_OPEN_MISMATCHES = table("v_open_mismatches", column("seq"), column("model"))
 
 
 def among(connection: Connection, wanted: Column[Any], values: Sequence[Any]) -> ColumnElement[bool]:
@@ -132,6 +133,14 @@ class StoreReader:
         query = select(*_EVENT).where(t.c.seq.in_(seqs)).order_by(t.c.model, t.c.version, t.c.segment)
         with self._reading() as connection:
             return [StoredEvent(**row) for row in connection.execute(query).mappings()]
+
+    def open_mismatches(self, models: Sequence[str]) -> list[StoredEvent]:
+        """The newest verdict of everything that is open for these models, in ascending `seq`."""
+        t, v = schema.event, _V_OPEN_MISMATCHES
+        seqs = select(v.c.seq).where(v.c.model.in_(models))
+        query = select(*_EVENT).where(t.c.seq.in_(seqs)).order_by(t.c.seq)
+        with self._reading() as connection:
+            return [StoredEvent(**row) for row in connection.execute(query).mappings()] if models else []
 
     def events(
         self,

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import URL, create_engine, make_url, text
 
 from infra.local.services import Services, ephemeral
+from tests.filled_store import filled
 
 
 @pytest.fixture(scope="session")
@@ -35,6 +36,18 @@ def store_url(services: Services) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex}"
     _execute(server, f"CREATE DATABASE {name}")
     yield server.set(database=name).render_as_string(hide_password=False)
+    _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def filled_store(services: Services) -> Iterator[str]:
+    """SQLAlchemy URL of a Postgres database with four weeks of three models, for tests that only read."""
+    server = make_url(services.store)
+    name = f"filled_{uuid.uuid4().hex}"
+    _execute(server, f"CREATE DATABASE {name}")
+    url = server.set(database=name).render_as_string(hide_password=False)
+    filled(url).close()
+    yield url
     _execute(server, f"DROP DATABASE {name} WITH (FORCE)")
 
 

@@ -21,6 +21,8 @@ _UNPACKED = {
     "prometheus-alertmanager": ("prometheus-alertmanager", "usr/bin/prometheus-alertmanager"),
     "amtool": ("prometheus-alertmanager", "usr/bin/amtool"),
 }
+# Package -> a folder that its programs read under this very name, wherever they lie.
+_READ = {"prometheus-alertmanager": "usr/share/prometheus/alertmanager"}
 _INSTALLED = {"chromium": "chromium", "curl": "curl"}
 
 
@@ -40,6 +42,8 @@ def program(name: str) -> Path:
             path = CACHE / package / inside
             if not path.exists():
                 _unpack(package, CACHE / package)
+            if package in _READ:
+                _link(Path("/") / _READ[package], CACHE / package / _READ[package])
             return path
         if shutil.which(name) is None:
             _apt(name, "install", "--yes", "--no-install-recommends", _INSTALLED[name])
@@ -52,6 +56,16 @@ def _unpack(package: str, into: Path) -> None:
         (archive,) = Path(folder).glob("*.deb")
         subprocess.run(["dpkg-deb", "--extract", archive, Path(folder) / "files"], check=True)
         (Path(folder) / "files").rename(into)  # whole or not at all
+
+
+def _link(place: Path, to: Path) -> None:
+    if not place.exists():
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.unlink(missing_ok=True)  # of a cache that is gone
+            place.symlink_to(to)
+        except OSError as error:
+            raise RuntimeError(f"tests need {place}, which cannot be made ({error}); install the package") from None
 
 
 def _apt(wanted: str, *arguments: str, folder: str | None = None) -> None:

@@ -1,5 +1,6 @@
 """The compose file and the image agree with the code: settings, commands, versions; and nothing is exposed."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -10,21 +11,29 @@ from typing import Any
 import click
 import pytest
 import yaml
+from sqlalchemy import create_engine, text
 
 from infra.cli import main
 from infra.local import postgres
 from infra.local.jars import KAFKA
+from infra.migrate import upgrade
 from streams import settings
+from streams.errors import StoreError
+from streams.event_store import EventStore
 from streams.settings import Settings
 from streams.store_engine import parse_url
+from tests.deploy_rig import DEPLOY, found_by_others
 
 ROOT = Path(__file__).parent.parent
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text("utf-8"))
+COMPOSE_FILE, LOGINS_SH = ROOT / "docker-compose.yml", DEPLOY / "postgres" / "logins.sh"
+COMPOSE: dict[str, Any] = yaml.safe_load(COMPOSE_FILE.read_text("utf-8"))
 SERVICES: dict[str, Any] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text("utf-8")
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 OURS = [name for name, service in SERVICES.items() if str(service.get("image", "")).startswith("bestbefore:")]
-MOUNTED = "/run/secrets/postgres_password"
+MOUNTED = "/run/secrets/"
+# Who connects as whom: the login, and the role whose rights it has.
+LOGINS = {"setup": ("deploy", "migrator"), "worker": ("worker", "writer"), "alerts": ("watch", "reader")}
 SECRET = re.compile("password|secret|token|key$", re.I)
 
 
@@ -34,22 +43,40 @@ def interpolated(value: Any) -> str:
     return re.sub(r"\$\{\w+:\?[^}]*\}", "given", text)
 
 
+def own_settings(name: str, folder: Path) -> settings.Settings:
+    """The settings with which a service of ours starts, its secrets read from the files that it is given."""
+    environment = {key: interpolated(value) for key, value in SERVICES[name]["environment"].items()}
+    for key, value in environment.items():
+        if key.endswith("_FILE"):
+            secret = value.removeprefix(MOUNTED)
+            assert secret in SERVICES[name]["secrets"]
+            (folder / secret).write_text(f"of-{secret}")
+            environment[key] = str(folder / secret)
+    return settings.load(environment, folder)
+
+
 @pytest.mark.parametrize("name", OURS)
 def test_settings_are_known_and_load(name: str, tmp_path: Path) -> None:
-    """Every BESTBEFORE_* variable is a setting with a value it accepts; the password comes from the mounted file."""
-    environment = {key: interpolated(value) for key, value in SERVICES[name]["environment"].items()}
-    assert environment["BESTBEFORE_STORE_PASSWORD_FILE"] == MOUNTED
-    (tmp_path / "secret").write_text("given")
-    loaded = settings.load({**environment, "BESTBEFORE_STORE_PASSWORD_FILE": str(tmp_path / "secret")}, tmp_path)
+    """Every BESTBEFORE_* variable is a setting with a value it accepts; passwords come from the mounted files."""
+    loaded = own_settings(name, tmp_path)
     assert loaded.broker == "kafka:19092"
-    assert loaded.store == "postgresql+psycopg://bestbefore:given@postgres:5432/bestbefore"
+    assert (loaded.web_host, loaded.web_token) == ("0.0.0.0", "of-web_token")  # noqa: S104 -- inside the network
+    assert loaded.group == own_settings("worker", tmp_path).group
 
 
-def test_the_store_url_names_the_database_that_is_made() -> None:
-    """User, database and host of the workers are those of the postgres service; the password is not in the URL."""
-    url, made = parse_url(SERVICES["worker"]["environment"]["BESTBEFORE_STORE"]), SERVICES["postgres"]["environment"]
-    assert (url.host, url.username, url.database) == ("postgres", made["POSTGRES_USER"], made["POSTGRES_DB"])
+@pytest.mark.parametrize("name", OURS)
+def test_everybody_connects_with_a_login_of_few_rights(name: str) -> None:
+    """Host and database are those of the postgres service; the user is none who owns it; no password is in the URL."""
+    url, made = parse_url(SERVICES[name]["environment"]["BESTBEFORE_STORE"]), SERVICES["postgres"]["environment"]
+    assert (url.host, url.database) == ("postgres", made["POSTGRES_DB"])
+    assert url.username == f"{made['POSTGRES_DB']}_{LOGINS[name][0]}" != made["POSTGRES_USER"]
     assert url.password is None
+    assert url.username in login_lines()
+
+
+def login_lines() -> str:
+    """The script that makes the logins, with the name of the database put in."""
+    return LOGINS_SH.read_text("utf-8").replace("current_database() || '", "'bestbefore")
 
 
 def test_workers_reach_the_listener_that_kafka_advertises() -> None:
@@ -73,13 +100,26 @@ def test_ports_are_local_only(name: str) -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_secrets_have_no_default(name: str) -> None:
-    """The password comes from the environment or .env, without which compose refuses to start, and only as a file."""
-    assert COMPOSE["secrets"] == {"postgres_password": {"environment": "POSTGRES_PASSWORD"}}
+    """They come from the environment or .env, without which compose refuses to start, and only as files."""
+    assert all(set(source) == {"environment"} for source in COMPOSE["secrets"].values())
+    given = SERVICES[name].get("secrets", [])
+    assert set(given) <= set(COMPOSE["secrets"])
+    used = set()
     for key, value in SERVICES[name].get("environment", {}).items():
         if SECRET.search(key):
             assert key.endswith("_FILE"), f"{name}: {key} is seen by whoever may inspect the container"
-            assert value == MOUNTED
-            assert SERVICES[name]["secrets"] == ["postgres_password"]
+            used.add(value)
+    assert used <= {f"{MOUNTED}{secret}" for secret in given}
+
+
+def test_the_line_that_makes_the_secrets_makes_all_of_them() -> None:
+    """As it stands at the top of the file, and in the documentation."""
+    for page in (COMPOSE_FILE, ROOT / "docs" / "deployment.md"):
+        found = re.search(r"for name in ([A-Z ]+); do echo \"\$\{name\}_PASSWORD=", page.read_text("utf-8"))
+        assert found is not None
+        assert {f"{name}_PASSWORD" for name in found[1].split()} == {
+            s["environment"] for s in COMPOSE["secrets"].values()
+        }
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -93,11 +133,19 @@ def test_commands_exist(name: str) -> None:
     else:
         lines = [service["command"]]
     for line in lines:
-        command: click.Command = main
-        for word in line:
-            assert isinstance(command, click.Group), f"{name}: {word!r} follows a command"
-            assert word in command.commands, f"{name}: no command {' '.join(line)!r}"
-            command = command.commands[word]
+        known(line)
+
+
+def known(line: list[str]) -> None:
+    """Command and options of a command line exist."""
+    command: click.Command = main
+    words = [word for word in line if not word.startswith("--")]
+    for word in words:
+        assert isinstance(command, click.Group), f"{word!r} follows a command"
+        assert word in command.commands, f"no command {' '.join(line)!r}"
+        command = command.commands[word]
+    options = {option for parameter in command.params for option in parameter.opts}
+    assert {word.partition("=")[0] for word in line if word.startswith("--")} <= options
 
 
 def test_versions_are_those_of_the_embedded_services() -> None:
@@ -113,10 +161,12 @@ def test_versions_are_those_of_the_embedded_services() -> None:
 
 def test_data_lie_in_named_volumes() -> None:
     """Broker and store keep their data when their containers are made anew."""
-    for name in ("kafka", "postgres"):
+    for name in ("kafka", "postgres", "prometheus", "alertmanager", "grafana"):
         volumes = [volume.split(":")[0] for volume in SERVICES[name]["volumes"]]
-        assert volumes == [name]
+        assert [volume for volume in volumes if not volume.startswith("./")] == [name]
         assert name in COMPOSE["volumes"]
+        for volume in volumes:
+            assert not volume.startswith("./") or (ROOT / volume).exists(), volume
     assert SERVICES["kafka"]["volumes"][0].endswith(SERVICES["kafka"]["environment"]["KAFKA_LOG_DIRS"])
 
 
@@ -132,11 +182,99 @@ def test_services_wait_for_what_they_need() -> None:
 def test_a_worker_is_asked_whether_it_lives() -> None:
     """On the port that the settings have by default, with what the image has: Python, and no curl."""
     service = SERVICES["worker"]
-    assert not any(name.startswith("BESTBEFORE_WEB") for name in service["environment"])
+    assert "BESTBEFORE_WEB_PORT" not in service["environment"]
     kind, program, _, code = service["healthcheck"]["test"]
     assert (kind, program) == ("CMD", "python")
-    assert f"http://{Settings().web_host}:{Settings().web_port}/live" in code
+    assert f"http://127.0.0.1:{Settings().web_port}/live" in code
     compile(code, "healthcheck", "exec")
+
+
+def test_prometheus_finds_the_workers_and_may_ask_them() -> None:
+    """By the name of the service, with the port of the settings and the token that workers have."""
+    config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text("utf-8"))
+    job = {one["job_name"]: one for one in config["scrape_configs"]}["bestbefore"]
+    (found,) = job["dns_sd_configs"]
+    assert (found["names"], found["port"]) == (["worker"], Settings().web_port)
+    token = job["authorization"]["credentials_file"]
+    assert token == SERVICES["worker"]["environment"]["BESTBEFORE_WEB_TOKEN_FILE"]
+    assert token.removeprefix(MOUNTED) in SERVICES["prometheus"]["secrets"]
+    (manager,) = config["alerting"]["alertmanagers"]
+    assert manager["static_configs"][0]["targets"] == ["alertmanager:9093"]
+    assert "--to=http://alertmanager:9093" in SERVICES["alerts"]["command"]
+
+
+def test_grafana_reads_the_store_as_one_who_only_reads() -> None:
+    """What the data sources take from the environment is there, and the login is the reader's."""
+    environment, folder = SERVICES["grafana"]["environment"], DEPLOY / "grafana" / "provisioning"
+    sources = (folder / "datasources" / "bestbefore.yml").read_text("utf-8")
+    assert set(re.findall(r"\$([A-Z]\w+)", sources)) <= set(environment)
+    for secret in re.findall(r"\$__file\{/run/secrets/(\w+)\}", sources):
+        assert secret in SERVICES["grafana"]["secrets"]
+    reader = parse_url(SERVICES["alerts"]["environment"]["BESTBEFORE_STORE"])
+    assert (environment["STORE_USER"], environment["STORE_DATABASE"]) == (reader.username, reader.database)
+    path = yaml.safe_load((folder / "dashboards" / "bestbefore.yml").read_text("utf-8"))["providers"][0]["options"][
+        "path"
+    ]
+    mounted = {volume.split(":")[1]: volume.split(":")[0] for volume in SERVICES["grafana"]["volumes"]}
+    home = Path(environment["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert str(home.parent) == path
+    assert (ROOT / mounted[path] / home.name).is_file()
+    board = next(word for word in SERVICES["alerts"]["command"] if word.startswith("--board="))
+    assert "/d/bestbefore-model?" in board
+
+
+def test_the_file_follows_the_specification() -> None:
+    assert found_by_others("compose", {"docker-compose.yml": filled_in(COMPOSE)}) == []
+
+
+def filled_in(part: Any) -> Any:
+    """The same with all variables put in."""
+    if isinstance(part, dict):
+        return {key: filled_in(value) for key, value in part.items()}
+    if isinstance(part, list):
+        return [filled_in(value) for value in part]
+    if isinstance(part, str) and re.fullmatch(r"\$\{[^}]*\}", part):
+        return yaml.safe_load(interpolated(part))  # a number stays one
+    return interpolated(part) if isinstance(part, str) else part
+
+
+def test_the_logins_have_the_rights_of_their_roles(store_url: str, tmp_path: Path) -> None:
+    """On a real Postgres, also when the script runs twice, and when tables are there already."""
+    server = parse_url(store_url)
+    for name in ("migrator_password", "worker_password", "reader_password"):
+        (tmp_path / name).write_text(f"it's {name}\n")
+    shell = {
+        **os.environ, "SECRETS": str(tmp_path), "POSTGRES_USER": str(server.username), "PGHOST": str(server.host or ""),
+        "POSTGRES_DB": str(server.database), "PGPASSWORD": server.password or "", "PGPORT": str(server.port or ""),
+        "PATH": f"{postgres._binaries()}{os.pathsep}{os.environ['PATH']}",
+    }  # fmt: skip
+    if host := server.query.get("host"):
+        shell["PGHOST"] = str(host)
+
+    def login(name: str, secret: str) -> str:
+        url = server.set(username=f"{server.database}_{name}", password=f"it's {secret}_password")
+        return url.render_as_string(hide_password=False)
+
+    try:
+        for _ in range(2):
+            subprocess.run(["sh", LOGINS_SH], env=shell, check=True, capture_output=True)
+            upgrade(login("deploy", "migrator"))
+        store = EventStore(login("worker", "worker"))
+        assert store.register("m", "1", "d", b"{}")
+        store.close()
+        store = EventStore(login("watch", "reader"))
+        assert store.latest_status() == []
+        with pytest.raises(StoreError, match="permission denied"):
+            store.register("m", "2", "d", b"{}")
+        store.close()
+    finally:
+        engine = create_engine(server, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            for name in ("deploy", "worker", "watch", "migrator", "writer", "reader"):
+                connection.execute(text(f'DROP OWNED BY "{server.database}_{name}" CASCADE'))
+            for name in ("deploy", "worker", "watch", "migrator", "writer", "reader"):
+                connection.execute(text(f'DROP ROLE "{server.database}_{name}"'))
+        engine.dispose()
 
 
 def test_the_image_holds_every_package() -> None:
