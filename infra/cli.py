@@ -12,6 +12,7 @@ from infra.cli_backtest import backtest
 from infra.cli_common import formatted, settings_of, store_of
 from infra.cli_descriptors import COMMANDS
 from infra.cli_lifecycle import lifecycle
+from infra.cli_page import page
 from infra.cli_sources import sources
 from infra.store_file import make_folder
 from models.columns import Subject
@@ -160,7 +161,7 @@ def topics_check(ctx: click.Context) -> Any:
     return show.findings(found)
 
 
-for command in (*COMMANDS, backtest, lifecycle, sources):
+for command in (*COMMANDS, backtest, lifecycle, page, sources):
     main.add_command(command)
 
 
