@@ -25,6 +25,7 @@ from streams.store_rows import WindowCounts, WindowEstimate
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 QUARTERS = (-0.6745, 0.0, 0.6745)
+INCOME = NumericFeature(edges=QUARTERS, shares=(0.25,) * 4, mean=0.0, sd=1.0, n=5000, unit="kEUR")
 N, LABELS = 400, 80
 
 
@@ -33,7 +34,7 @@ def reference(model: str, version: str, **facts: Any) -> Reference:
     known: dict[str, Any] = {
         "digest": "d", "window_us": DAY_US, "lateness_us": 0, "lead_time_us": 7 * DAY_US, "threshold": 0.85,
         "minimum_n": 50, "cost_degraded_per_day": 3.0, "owner": "data scientist", "n": 5000,
-        "numeric": {"income": NumericFeature(edges=QUARTERS, shares=(0.25,) * 4, mean=0.0, sd=1.0, n=5000)},
+        "numeric": {"income": INCOME},
         "classes": {"yes": 0.5, "no": 0.5},
         "calibration": Calibration(accuracy=0.95, n=5000, residual_low=-0.5, residual_high=0.5),
     }  # fmt: skip
@@ -49,7 +50,7 @@ class Story(NamedTuple):
     ends: int = 0  # days before today on which its traffic stops
     labels: int = LABELS
     shift: Callable[[int], float] = lambda _: 0.0
-    missing: Callable[[int], float] = lambda _: 0.0  # share of values that are null
+    filled: Callable[[int], float] = lambda _: 0.0  # share of values that a pipeline has filled with -1
     segment: dict[str, str] | None = None
     changes: tuple[Change, ...] = ()
     n: int = N
@@ -67,7 +68,7 @@ def day(story: Story, number: int, rng: np.random.Generator) -> Profile:
     yes = rng.random(n) < 0.5
     scores = np.where(yes[:, None], np.stack((top, 1 - top), 1), np.stack((1 - top, top), 1)).astype(np.float32)
     income = rng.normal(story.shift(number), 1.0, n)
-    income[rng.random(n) < story.missing(number)] = np.nan
+    income[rng.random(n) < story.filled(number)] = -1.0
     rows = Inferences(
         offset=np.arange(n), time=np.arange(n), numeric={"income": income}, scores=scores,
         label=Categories((~yes).astype(np.int32), ("yes", "no")),
@@ -141,8 +142,7 @@ def stories(today_us: int) -> list[Story]:
         Story(reference("credit-risk", "12"), falling(10, 0.0012)),
         Story(reference("churn", "4"), falling(15, 0.0075)),
         Story(reference("digits", "3"), falling(22, 0.0036), shift=lambda d: 0.03 * max(d - 25, 0)),
-        Story(reference("fraud", "9", owner="data engineer"), falling(36, 0.02),
-              missing=lambda d: 0.4 if d > 36 else 0.0),
+        Story(reference("fraud", "9", owner="payments"), falling(37, 0.014), filled=lambda d: 0.4 if d > 34 else 0.0),
         Story(reference("pricing", "2", threshold=None), falling(99, 0.0)),
         Story(reference("triage", "5"), falling(99, 0.0), days=9),
         Story(unregistered("search-ranking", "1", window_us=DAY_US, lateness_us=0), falling(99, 0.0), days=12),

@@ -34,7 +34,7 @@ def details(
         "mismatches": found[:MISMATCHES],
         "triggers": _told(reader, triggers[:TRIGGERS]),
         "lifecycle": [event.body for event in life[:HISTORY]],
-        "segments": [_part(name, body) for name, body in list(parts.items())[:SEGMENTS]],
+        "segments": sorted((_part(*part) for part in parts.items()), key=_worst)[:SEGMENTS],
         "limits": {
             "windows": [windows, len(series) > windows], "mismatches": [MISMATCHES, len(found) > MISMATCHES],
             "triggers": [TRIGGERS, len(triggers) > TRIGGERS], "lifecycle": [HISTORY, len(life) > HISTORY],
@@ -62,6 +62,10 @@ def _part(name: str, body: dict[str, Any]) -> dict[str, Any]:
         **{key: quality.get(key) for key in ("metric", "estimate", "low", "high", "basis")},
         "threshold": forecast.get("threshold"),
     }  # fmt: skip
+
+
+def _worst(part: dict[str, Any]) -> tuple[int, str]:
+    return ("below", "unknown", "good").index(part["state"]), part["segment"]
 
 
 def _told(reader: PageReader, triggers: list[StoredEvent]) -> list[dict[str, Any]]:

@@ -1,6 +1,6 @@
 // All models, worst first: verdict, date on one shelf for all, quality, and what is open.
 import { icon, make, renew } from "./make.js";
-import { between, day, distance, figure, headline, ms, now, path, plural, sentence, stamp, TONES } from "./words.js";
+import { ACTIONS, between, day, distance, figure, headline, month, ms, now, path, plural, sentence, stamp, TONES } from "./words.js";
 import { sources } from "./parts.js";
 
 const GROUPS = [
@@ -31,10 +31,14 @@ function shelf(rows) {
 
 const at = (scale, time) => ((time - scale.from) / (scale.to - scale.from)) * 100;
 
+// Days, or the first days of months where the shelf is long.
 function ticks(scale) {
-  const span = scale.to - now(), step = [1, 2, 7, 14, 30.44, 61, 91.3, 182.6, 365.25].map((d) => d * 864e5).find((s) => span / s <= 5) ?? 730 * 864e5;
-  const found = [];
-  for (let time = now() + step; at(scale, time) < 94; time += step) found.push(time);
+  const span = scale.to - now(), found = [], put = (time, word) => {
+    const left = at(scale, time);
+    if (left > (found.at(-1)?.left ?? at(scale, now())) + 17 && left < 95) found.push({ left, word });
+  };
+  if (span < 2.5 * MONTH) for (let time = now() + 864e5; time < scale.to; time += 864e5) put(time, day(time));
+  else for (let i = 1, start = new Date(now()); i < 240; i++) put(Date.UTC(start.getUTCFullYear(), start.getUTCMonth() + i, 1, 12), month(Date.UTC(start.getUTCFullYear(), start.getUTCMonth() + i, 1, 12)));
   return found;
 }
 
@@ -42,8 +46,9 @@ function bar(row, scale) {
   const { low, best_before: middle, high } = row.forecast, tone = TONES[row.state];
   const strip = make("div", { class: `strip tone-${tone}`, "aria-hidden": "true" });
   strip.append(make("span", { class: "today", place: { left: `${at(scale, now())}%` } }));
+  if (row.state === "below") return strip.append(make("span", { class: "middle", place: { left: `${at(scale, now())}%` } })), strip;
   if (tone === "gone" || (!low && !middle)) {
-    if (tone !== "gone") strip.append(make("span", { class: "void" }, row.state === "good" ? "beyond the horizon" : "no date"));
+    if (tone !== "gone") strip.append(make("span", { class: "void" }, make("span", {}, row.state === "good" ? "beyond the horizon" : "no date")));
     return strip;
   }
   const left = Math.max(at(scale, ms(low ?? middle)), 0), end = high ? at(scale, ms(high)) : 100, open = !high || end > 100;
@@ -71,7 +76,9 @@ function quality(row) {
 function chips(row) {
   const { mismatches: m, segments } = row, chip = (tone, text) => make("li", { class: `chip tone-${tone}` }, text);
   const worst = m.critical ? "bad" : m.warning ? "look" : "gone", found = m.critical + m.warning + m.info;
+  const asked = row.state === "asked" || row.state === "fix" ? [] : row.triggers.filter((one) => !one.advice);
   return make("ul", { class: "chips" },
+    asked.map((one) => chip("act", `asked: ${(ACTIONS[one.action] ?? one.action).toLowerCase()}`)),
     found > 0 && chip(worst, plural(found, "mismatch", "mismatches")),
     segments.below > 0 && chip("bad", `${segments.below} of ${plural(segments.n, "segment")} below`),
     row.silent && row.state !== "silent" && chip("blind", "no new data"),
@@ -82,7 +89,7 @@ function chips(row) {
 function line(row, scale) {
   const tone = TONES[row.state], date = row.forecast.best_before ?? row.forecast.low, range = between(row.forecast);
   const beyond = !row.forecast.best_before && row.forecast.low;
-  const told = tone === "gone" || !date
+  const told = row.state === "below" ? [make("span", { class: "big" }, "passed"), make("span", { class: "small" }, "it is below already")] : tone === "gone" || !date
     ? make("span", { class: "none" }, tone === "gone" ? "–" : row.state === "good" ? "beyond the horizon" : "unknown")
     : [make("span", { class: "big" }, beyond && "after ", stamp(date, day)), make("span", { class: "small" }, distance(ms(date))),
        range && make("span", { class: "small range-words" }, range)];
@@ -102,7 +109,7 @@ function line(row, scale) {
 function axis(scale) {
   return make("div", { class: "row axis", "aria-hidden": "true" }, make("span"), make("span", {}, "Model"), make("span", {}, "Best before"),
     make("div", { class: "ticks" }, make("span", { place: { left: `${at(scale, now())}%` } }, "today"),
-      ticks(scale).map((time) => make("span", { place: { left: `${at(scale, time)}%` } }, day(time)))),
+      ticks(scale).map(({ left, word }) => make("span", { place: { left: `${left}%` } }, word))),
     make("span", {}, "Quality now"), make("span", {}, "Open"));
 }
 

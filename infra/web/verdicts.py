@@ -56,8 +56,10 @@ def row(
 
 def waiting(model: str, version: str, registered_at: str) -> dict[str, Any]:
     """The row of a model version that is registered and has no status yet."""
-    why = f"registered at {registered_at}; a status comes with its first closed window"
-    found = row(model, version, {}, now_us=0) | {"state": "waiting", "word": STATES["waiting"], "why": why}
+    why = "a status comes with its first closed window"
+    found = row(model, version, {}, now_us=0) | {
+        "state": "waiting", "word": STATES["waiting"], "why": why, "registered_at": registered_at,
+    }  # fmt: skip
     return {**found, "order": order(found)}
 
 

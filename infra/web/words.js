@@ -15,6 +15,8 @@ export function day(at) {
   return parts(at, { day: "numeric", month: "short", ...year });
 }
 
+export const month = (at) => parts(at, { month: "short", ...(parts(at, { year: "numeric" }) === parts(now(), { year: "numeric" }) ? {} : { year: "2-digit" }) });
+
 // A day, and the hour too where hours matter.
 export const moment = (at) => (Math.abs(at - now()) < 2 * DAY ? `${day(at)}, ${time(at)}` : day(at));
 
@@ -107,10 +109,12 @@ export function between({ low, best_before: middle, high }) {
 export function sentence(row) {
   const { forecast, quality } = row;
   if (row.state === "below") return `${interval(quality)}; the threshold is ${row.threshold}`;
+  if (row.state === "waiting") return `registered on ${day(ms(row.registered_at))}; a status comes with its first closed window`;
   if (row.why) return row.why;
   if (forecast.reason) return `no date: ${forecast.reason}`;
   const range = between(forecast);
-  if (forecast.best_before) return `best before ${day(ms(forecast.best_before))}${range ? `, ${range}` : ""}`;
+  const due = row.state === "asked" ? `asked for by ${day(ms(row.retrain_by))}; ` : "";
+  if (forecast.best_before) return `${due}best before ${day(ms(forecast.best_before))}${range ? `, ${range}` : ""}`;
   return forecast.low ? "its date lies beyond the horizon" : "";
 }
 
