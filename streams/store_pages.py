@@ -104,8 +104,10 @@ class PageReader(StoreReader):
 
 
 def _plain(value: Any) -> Any:
-    """Times are timestamps on Postgres and text on SQLite."""
-    return time_text(round(value.astimezone(UTC).timestamp() * 1e6)) if isinstance(value, datetime) else value
+    """Times are timestamps on Postgres and text on SQLite, which always has six digits of seconds."""
+    if isinstance(value, datetime):
+        return time_text(round(value.astimezone(UTC).timestamp() * 1e6))
+    return value.replace(".000000Z", "Z") if isinstance(value, str) else value
 
 
 def _standing(row: dict[str, Any]) -> Standing:

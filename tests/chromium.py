@@ -25,7 +25,7 @@ FLAGS = (
     "--disable-component-update", "--disable-sync", "--hide-scrollbars", "--remote-debugging-port=0", "--lang=en-GB",
     "--disable-extensions", "--disable-dev-shm-usage", "--force-color-profile=srgb",
 )  # fmt: skip
-PATIENCE = 20.0  # seconds for what a page must do
+PATIENCE = 60.0  # seconds for what a page must do
 KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, " ": 32, "ArrowLeft": 37, "ArrowRight": 39, "Home": 36, "End": 35}
 
 

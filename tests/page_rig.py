@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 from sqlalchemy import URL
 
@@ -21,7 +20,7 @@ from models.reference import NumericFeature, Reference, unregistered
 from models.subject_state import fresh
 from streams.event_store import EventStore
 from streams.records import segment_key
-from streams.store_rows import WindowCounts, WindowEstimate
+from streams.store_rows import Event, StoredEvent, WindowCounts, WindowEstimate
 
 HOSTILE = "<img src=x onerror=\"document.title='owned'\">"
 QUARTERS = (-0.6745, 0.0, 0.6745)
@@ -170,22 +169,19 @@ def fill(url: str, today_us: int) -> None:
     store.close()
 
 
-def copies(url: str, many: int, today_us: int) -> None:
-    """As many models more, each a copy of what one of the stories came to."""
+def copies(url: str, many: int) -> None:
+    """As many models more, each a copy of how one that is in the store stands."""
     store = EventStore(url)
-    made = [list(tell(story, today_us, seed)) for seed, story in enumerate(stories(today_us)[:8])]
-    for number in range(many):
-        name = f"site-{number:03d}-{('demand', 'quality', 'risk')[number % 3]}"
-        notes = [_renamed(note, name) for note in made[(number * 5) % 8][-1].notes]
-        with store.transaction() as transaction:
-            transaction.append_events([event_of(note) for note in notes if note.kind == "status"])
+    known = [event for event in store.latest_status() if not event.segment and event.model != "loan"]
+    made = [_renamed(known[n * 5 % len(known)], f"site-{n:03d}-{('demand', 'quality', 'risk')[n % 3]}") for n in range(many)]
+    with store.transaction() as transaction:
+        transaction.append_events(made)
     store.close()
 
 
-def _renamed(note: Note, model: str) -> Note:
-    body = {**note.body, "model": model}
-    subject = Subject(model, note.subject.version, note.subject.segment)
-    return msgspec.structs.replace(note, id=f"{model}/{note.id}", subject=subject, body=body)
+def _renamed(event: StoredEvent, model: str) -> Event:
+    fields = {name: getattr(event, name) for name in Event.__struct_fields__}
+    return Event(**fields | {"event_id": f"{model}/{event.event_id}", "model": model, "body": {**event.body, "model": model}})
 
 
 def sqlite(folder: Path) -> str:

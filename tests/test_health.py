@@ -23,7 +23,7 @@ from tests.broker_rig import BASE, fresh_settings, produce, until
 from tests.faults.crew import Worker
 from tests.faults.traffic import HOUR_US
 from tests.faults.traffic import text as time_text
-from tests.health_rig import Samples, get, page, samples, within, workplace
+from tests.health_rig import Samples, get, listening, page, samples, within, workplace
 
 PROMISED = 10.0  # seconds within which every loss is seen
 TOKEN = "open-sesame"  # noqa: S105 -- of a test
@@ -136,6 +136,7 @@ def test_what_the_pages_of_a_worker_say(broker: str, tmp_path: Path) -> None:
         what_is_lost_late_sampled_or_missing_is_seen_within_ten_seconds(live)
         progress_tells_how_far_each_partition_has_come(live)
         only_who_has_the_token_sees_metrics_and_progress(live)
+        the_live_page_follows_what_the_worker_concludes(live)
         a_second_worker_on_the_same_port_says_so_and_goes_on(live, tmp_path)
 
 
@@ -196,6 +197,26 @@ def only_who_has_the_token_sees_metrics_and_progress(live: Live) -> None:
     assert get(live.port, "/live") == (200, "live\n")
     assert get(live.port, "/ready") == (200, "ready\n")
     assert TOKEN not in live.worker.log.read_text()
+
+
+def the_live_page_follows_what_the_worker_concludes(live: Live) -> None:
+    """By server-sent events: an event that closes a window, and within the ten seconds the row has changed."""
+    assert get(live.port, "/")[0] == get(live.port, "/models.json")[0] == get(live.port, "/stream")[0] == 401
+    with listening(live.port, TOKEN) as messages:
+        (row,) = next(body for kind, body in messages if kind == "overview")["models"]
+        assert (row["model"], row["version"], row["state"], row["registered"]) == ("m", "1", "silent", False)
+        began = time.monotonic()
+        produce(live.settings, "inference", [event("d", 33)])
+        changed = next(body for kind, body in messages if kind == "changed")["models"][0]
+        assert time.monotonic() - began <= PROMISED
+        assert changed["window"]["end"] > row["window"]["end"]
+        worker = next(body for kind, body in messages if kind == "beat")["worker"]
+    topics = {topic["topic"]: topic for topic in worker["topics"]}
+    assert topics["inference"]["last_event"] == time_text(BASE + 33 * HOUR_US)
+    assert {(letter["topic"], letter["stage"]): letter["n"] for letter in worker["dead_letters"]} == {
+        ("inference", "decode"): 1, ("inference", "validate"): 2, ("labels", "join"): 1
+    }  # fmt: skip
+    assert {service["service"]: service["answers"] for service in worker["services"]} == {"broker": True, "store": True}
 
 
 def a_second_worker_on_the_same_port_says_so_and_goes_on(live: Live, tmp_path: Path) -> None:

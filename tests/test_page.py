@@ -5,6 +5,7 @@
 
 import gzip
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -53,7 +54,8 @@ def served(store: str, folder: Path, **changed: Any) -> Iterator[Shown]:
         yield Shown(f"http://127.0.0.1:{port}/", store)
     finally:
         process.terminate()
-        assert process.wait(20) == 0
+        process.communicate(timeout=20)
+        assert process.returncode == 0
 
 
 @pytest.fixture(scope="module")
@@ -125,3 +127,183 @@ def test_axe_finds_nothing_in_either_theme(browser: Browser, page: Shown, theme:
     tab = look(browser, page.url + place, "document.querySelector('.plot') || " + LIST, theme=theme)
     assert violations(tab) == []
     assert tab.said == []
+
+
+def test_axe_sees_what_is_wrong(browser: Browser, page: Shown) -> None:
+    """A tool that sees nothing would pass."""
+    tab = look(browser, page.url, LIST)
+    tab.run("document.querySelector('.rows h2 a').textContent = ''; 0")
+    assert any(found.startswith("link-name") for found in violations(tab))
+
+
+@pytest.mark.parametrize("place", ["", "#/defect-camera/3", "#/fraud/9", "#/vision-qa/1"])
+def test_nothing_scrolls_sideways_on_a_phone(browser: Browser, page: Shown, place: str) -> None:
+    tab = look(browser, page.url + place, "document.querySelector('.card') && !document.body.innerText.includes('Asking')",
+               size=PHONE)  # fmt: skip
+    assert tab.run("document.documentElement.scrollWidth") <= PHONE[0]
+    small = tab.run("[...document.querySelectorAll('button, summary, input')].filter((e) => e.offsetParent && "
+                    "e.getBoundingClientRect().height < 24).map((e) => e.outerHTML)")  # fmt: skip
+    assert small == [], "too small for a finger"
+
+
+def test_text_from_telemetry_is_only_ever_text(browser: Browser, page: Shown) -> None:
+    """A segment whose name is markup: shown as it is, in the table, in the address and as a title."""
+    tab = look(browser, f"{page.url}#/defect-camera/3", MODEL)
+    link = "[...document.querySelectorAll('#main td, #main th')].find((e) => e.innerText.includes('<img')).querySelector('a')"
+    assert HOSTILE in tab.run(f"{link}.innerText")
+    tab.run(f"{link}.click(); 0")
+    tab.wait("document.querySelector('.part') && document.querySelector('.plot .estimate')")
+    assert HOSTILE in tab.run("document.querySelector('.part').innerText")
+    assert tab.run("document.querySelectorAll('main img, main script, main iframe').length") == 0
+    assert "owned" not in tab.run("document.title")
+    refused = tab.run("(() => { try { document.body.innerHTML = '<b>x</b>' } catch (e) { return e.name } })()")
+    assert refused == "TypeError", "the policy lets no text become markup, whoever forgets it in a script"
+
+
+def test_it_asks_nobody_but_the_worker(browser: Browser, page: Shown) -> None:
+    tab = look(browser, f"{page.url}#/digits/3", MODEL)
+    assert len(tab.asked) >= 10
+    assert [url for url in tab.asked if not url.startswith((page.url, "data:"))] == []
+
+
+def test_a_model_tells_what_is_wrong_what_to_do_and_who_does_it(browser: Browser, page: Shown) -> None:
+    tab = look(browser, f"{page.url}#/fraud/9", MODEL)
+    told = text(tab, "main")
+    for part in ("income is exactly '-1'", "Declared", "Seen", "Owner", "restore the nulls at their source",
+                 "Fix the pipeline, by", "withheld"):  # fmt: skip
+        assert part in told, part
+    tab.run("document.querySelector('.mismatch summary').click(); 0")
+    assert "bestbefore check --explain" in text(tab, ".mismatch details")
+    assert "Labels" in told
+    assert "observations" in told
+
+
+def test_the_keyboard_is_enough(browser: Browser, page: Shown) -> None:
+    """Skip to the models, open one, read the chart point by point, go back to where one was."""
+    tab = look(browser, page.url, LIST)
+    tab.press("Tab")
+    assert tab.run("document.activeElement.id") == "skip"
+    tab.press("Enter")
+    assert tab.run("document.activeElement.id") == "main"
+    for _ in range(12):
+        tab.press("Tab")
+        if tab.run("document.activeElement.closest('.rows') !== null"):
+            break
+    assert tab.run("getComputedStyle(document.activeElement.closest('.row')).outlineStyle") == "solid"
+    assert tab.run("document.activeElement.innerText") == "churn 4"
+    tab.press("Enter")
+    tab.wait(MODEL)
+    assert tab.run("document.activeElement.id") == "title"
+    tab.run("document.querySelector('.plot').focus(); 0")
+    tab.press("Home")
+    first = text(tab, ".readout")
+    tab.press("ArrowRight")
+    assert text(tab, ".readout") != first
+    assert "inferences" in first
+    assert tab.run("document.activeElement.getAttribute('aria-valuetext')") == text(tab, ".readout")
+    tab.run("history.back(); 0")
+    tab.wait(LIST)
+
+
+def test_the_chart_has_its_numbers_in_a_table(browser: Browser, page: Shown) -> None:
+    tab = look(browser, f"{page.url}#/credit-risk/12", MODEL)
+    tab.run("document.querySelector('figure summary').click(); 0")
+    tab.wait("document.querySelectorAll('figure tbody tr').length === 45")
+    assert text(tab, "figure thead") == (
+        "Window until accuracy 90% interval Inferences Labels Basis Best before, as told then"
+    )
+    assert "both" in text(tab, "figure tbody tr")
+
+
+def test_times_are_the_readers_and_utc_is_at_hand(browser: Browser, page: Shown) -> None:
+    tab = look(browser, f"{page.url}#/credit-risk/12", MODEL)
+    title = tab.run("[...document.querySelectorAll('time')].map((t) => t.title).find((t) => t.includes('Zurich'))")
+    assert "(Europe/Zurich) · " in title
+    assert title.endswith(" UTC")
+    tab.run("document.querySelector('#zone').click(); 0")
+    assert text(tab, "#zone") == "Times are in UTC"
+    assert "(UTC)" in tab.run("document.querySelector('time').title")
+
+
+def test_a_link_leads_to_a_part_and_to_a_choice_of_models(browser: Browser, page: Shown) -> None:
+    tab = look(browser, f"{page.url}#/?show=blind", LIST)
+    assert set(tab.run("[...document.querySelectorAll('.rows .row')].map((r) => r.className)")) == {"row tone-blind"}
+    assert tab.run("document.querySelector('[aria-pressed=true]').innerText").startswith("Unknown or silent")
+    tab.open(f"{page.url}#/nobody/1")
+    tab.wait("document.body.innerText.includes('no model version of that name')")
+
+
+# -- what changes ------------------------------------------------------------------------------------------------------
+
+
+def test_it_follows_the_store_and_says_aloud_only_a_verdict_that_changed(browser: Browser, tmp_path: Path) -> None:
+    """A day that changes figures is shown and not said; the day of the trigger is said. The focus stays."""
+    url = sqlite(tmp_path)
+    upgrade(url)
+    story = Story(reference("digits", "3"), falling(24, 0.004), days=40)
+    asked = next(i for i, day in enumerate(tell(story, TODAY_US, 2)) if any(note.kind == "trigger" for note in day.notes))
+    days = list(tell(story, TODAY_US + (len(range(asked, story.days)) - 1) * DAY_US, 2))  # it is asked for today
+    store = EventStore(url)
+    with served(url, tmp_path) as shown:
+        tab = look(browser, shown.url, "document.querySelector('.start')")
+        assert "bestbefore register FOLDER" in text(tab, ".start")
+        write(store, days[: asked - 1])
+        tab.wait(LIST)
+        tab.run("document.querySelector('.rows a').focus(); 0")
+        tab.run("window.old = document.querySelector('.quality').innerText; 0")
+        write(store, days[asked - 1 : asked])
+        tab.wait("document.querySelector('.quality').innerText !== window.old")
+        assert text(tab, "#spoken") == ""
+        write(store, days[asked : asked + 1])
+        tab.wait("document.querySelector('#spoken').innerText.includes('digits 3: Retrain now, was ')")
+        assert tab.run("document.activeElement.innerText") == "digits 3"
+        tab.open(f"{shown.url}#/digits/3")
+        tab.wait(MODEL)
+        before = tab.run("document.querySelector('.plot').getAttribute('aria-valuemax')")
+        write(store, days[asked + 1 : asked + 2])
+        tab.wait(f"document.querySelector('.plot').getAttribute('aria-valuemax') === '{int(before) + 1}'")
+        assert tab.said == []
+    store.close()
+    tab.wait("document.querySelector('#link').innerText === 'connection lost'")
+    assert "has not been heard since" in text(tab, "#banner")
+
+
+def test_who_has_the_token_sees_it_and_the_token_is_in_no_address(browser: Browser, tmp_path: Path) -> None:
+    """A form, a cookie that no script reads, back to the place of the link; and out again."""
+    url = sqlite(tmp_path)
+    upgrade(url)
+    write(EventStore(url), list(tell(Story(reference("a/b ü", "1"), falling(99, 0.0), days=3), TODAY_US)))
+    with served(url, tmp_path, web_token="open-sesame") as shown:  # noqa: S106 -- of a test
+        tab = browser.tab()
+        tab.open(f"{shown.url}#/a%2Fb%20%C3%BC/1")
+        tab.wait("document.activeElement.id === 'token'")
+        assert violations(tab) == []
+        tab.write("wrong")
+        tab.press("Enter")
+        tab.wait("document.querySelector('#wrong') && !document.querySelector('#wrong').hidden")
+        tab.write("open-sesame")
+        tab.press("Enter")
+        tab.wait("document.querySelector('h1')?.innerText.startsWith('a/b ü')")
+        assert tab.run("document.cookie") == ""
+        assert not any("sesame" in asked for asked in tab.asked)
+        assert tab.run("fetch('models.json').then((r) => r.status)") == 200
+        tab.run("document.querySelector('#out button').click(); 0")
+        tab.wait("document.querySelector('#token')")
+        assert tab.run("fetch('models.json').then((r) => r.status)") == 401
+
+
+def test_two_hundred_models_are_found_and_filtered(browser: Browser, page: Shown, tmp_path: Path) -> None:
+    shutil.copy(page.store.removeprefix("sqlite:///"), tmp_path / "store.db")
+    copies(sqlite(tmp_path), 188)
+    with served(sqlite(tmp_path), tmp_path) as shown:
+        tab = look(browser, shown.url, f"{LIST} === 100")
+        assert violations(tab) == []
+        tab.run("document.querySelector('[data-key=more]').click(); 0")
+        assert tab.run(LIST) == 200
+        tab.run("document.querySelector('#find').focus(); 0")
+        tab.write("site-007")
+        tab.wait(f"{LIST} === 1")
+        assert "find=site-007" in tab.run("location.hash")
+        took = tab.run("(() => { const t = performance.now(); document.querySelector('#find').dispatchEvent("
+                       "new Event('input')); return performance.now() - t })()")  # fmt: skip
+        assert took < 1000

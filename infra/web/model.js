@@ -66,10 +66,10 @@ export class Model {
   title() {
     const row = this.data?.row;
     const name = [make("span", { class: "name" }, this.model), make("span", { class: "version" }, ` ${this.version}`)];
-    if (this.part) return make("header", { class: "head" }, make("h1", { tabindex: "-1", id: "title" }, name, make("span", { class: "part" }, ` ${segment(this.part)}`)));
-    if (!row) return make("header", { class: "head" }, make("h1", { tabindex: "-1", id: "title" }, name));
+    if (this.part) return make("header", { class: "head" }, make("h1", { tabindex: "-1", id: "title", "data-key": "title" }, name, make("span", { class: "part" }, ` ${segment(this.part)}`)));
+    if (!row) return make("header", { class: "head" }, make("h1", { tabindex: "-1", id: "title", "data-key": "title" }, name));
     const tone = TONES[row.state], asked = row.triggers.filter((one) => !one.advice);
-    return make("header", { class: `head tone-${tone}` }, make("h1", { tabindex: "-1", id: "title" }, name),
+    return make("header", { class: `head tone-${tone}` }, make("h1", { tabindex: "-1", id: "title", "data-key": "title" }, name),
       make("div", { class: "verdict-big" }, icon(tone), make("div", {}, make("p", { class: "verdict" }, headline(row)), make("p", {}, sentence(row)),
         asked.length > 0 && row.state !== "asked" && make("p", { class: "small" }, `Asked for: ${asked.map((one) => ACTIONS[one.action] ?? one.action).join(", ")}`))));
   }

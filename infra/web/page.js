@@ -7,12 +7,13 @@ import { clock, count, headline, ms, plural, stamp, TONES, zone } from "./words.
 const state = { models: new Map(), limits: { most: 0, models: 0, more: false }, beat: null, known: false };
 const byId = (id) => document.getElementById(id);
 const main = byId("main"), key = (row) => JSON.stringify([row.model, row.version]);
-let view = null, shown = "", heard = 0, source = null;
+let view = null, shown = "", heard = 0, source = null, failing = false;
 
 // -- what is heard ----------------------------------------------------------------------------------------------------
 
 function tick(body) {
   heard = Date.now();
+  failing = false;
   clock.ahead = Math.abs(ms(body.now) - heard) > 2000 ? ms(body.now) - heard : 0;
 }
 
@@ -59,6 +60,7 @@ function listen() {
     });
   }
   source.onerror = () => {
+    failing = true;
     link();
     if (source.readyState === EventSource.CLOSED) setTimeout(again, 5000 + Math.random() * 5000);
   };
@@ -79,7 +81,7 @@ async function again() {
 }
 
 function link() {
-  const lost = Date.now() - heard > 20000, down = state.beat && state.beat.store.answers === false;
+  const lost = Date.now() - heard > (failing ? 4000 : 20000), down = state.beat && state.beat.store.answers === false;
   const kind = !heard ? "wait" : lost ? "lost" : down ? "down" : "live", node = byId("link");
   if (node.dataset.link !== kind) node.dataset.link = kind;
   const words = { wait: "connecting", live: "live", lost: "connection lost", down: "store away" }[kind];
@@ -149,7 +151,7 @@ byId("skip").addEventListener("click", () => main.focus());
 addEventListener("hashchange", route);
 addEventListener("pagehide", () => source?.close());
 addEventListener("pageshow", (event) => event.persisted && listen());
-setInterval(link, 2000);
+setInterval(link, 1000);
 setInterval(() => view instanceof List && !document.activeElement?.closest(".rows") && view.show(state), 60000);
 clock.utc = localStorage.getItem("utc") === "1";
 zones();
