@@ -153,7 +153,8 @@ class StoreReader:
         """
         t = schema.event
         equal = ((t.c.kind, kind), (t.c.model, model), (t.c.check_name, check))
-        query = select(*EVENT_COLUMNS).where(*(name == value for name, value in equal if value is not None)).limit(limit)
+        wanted = [name == value for name, value in equal if value is not None]
+        query = select(*EVENT_COLUMNS).where(*wanted).limit(limit)
         if since_us is not None:
             query = query.where(t.c.occurred_at_us >= since_us)
         if after_seq is not None:

@@ -1,9 +1,9 @@
 """A real Chromium, driven by the DevTools protocol over its own web socket: no driver beside it.
 
-    with chromium(folder) as browser:
-        tab = browser.tab()
-        tab.open("http://127.0.0.1:6066/")
-        tab.wait("document.title.includes('good')")
+with chromium(folder) as browser:
+    tab = browser.tab()
+    tab.open("http://127.0.0.1:6066/")
+    tab.wait("document.title.includes('good')")
 """
 
 import base64
@@ -14,7 +14,7 @@ import struct
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,10 @@ class Wire:
         self._socket.close()
 
 
+class Navigated(AssertionError):
+    """The page went elsewhere while it was asked."""
+
+
 class Tab:
     """One page. `said` holds what it wrote to the console as an error, and what it threw; `asked` what it fetched."""
 
@@ -86,7 +90,10 @@ class Tab:
         while True:
             message = self._wire.receive()
             if message.get("id") == self._number and message.get("sessionId") == self._session:
-                assert "error" not in message, f"{method}: {message['error']}"
+                told = message.get("error", {}).get("message", "")
+                if "navigated" in told or "context was destroyed" in told:
+                    raise Navigated(told)
+                assert not told, f"{method}: {told}"
                 result: dict[str, Any] = message["result"]
                 return result
             self._note(message.get("method", ""), message.get("params", {}))
@@ -112,15 +119,18 @@ class Tab:
         """The value of an expression, once it is true."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            if found := self.run(f"(() => {{ try {{ const v = {script}; return v instanceof Node || v }} catch {{ return false }} }})()"):
-                return found
+            tried = f"(() => {{ try {{ const v = {script}; return v instanceof Node || v }} catch {{ return false }} }})()"
+            with suppress(Navigated):
+                if found := self.run(tried):
+                    return found
             time.sleep(0.03)
         raise AssertionError(f"never so: {script}\n{self.said}\n{self.run('document.body.innerText')[:2000]}")
 
     def open(self, url: str) -> None:
         """Go to an address and wait until the page is there."""
         self.call("Page.navigate", url=url)
-        self.wait(f"document.readyState === 'complete' && location.href.split('#')[0] === {url.split('#')[0]!r}")
+        place = url.partition("#")[0]
+        self.wait(f"document.readyState === 'complete' && location.href.split('#')[0] === {place!r}")
 
     def size(self, width: int, height: int, *, phone: bool = False) -> None:
         """The window, in pixels of the page."""
@@ -141,7 +151,12 @@ class Tab:
     def press(self, key: str, *, shift: bool = False) -> None:
         """A key, as from a keyboard."""
         code, text = KEYS[key], {"Enter": "\r", " ": " "}.get(key)
-        event = {"key": key, "code": "Space" if key == " " else key, "windowsVirtualKeyCode": code, "modifiers": 8 * shift}
+        event = {
+            "key": key,
+            "code": "Space" if key == " " else key,
+            "windowsVirtualKeyCode": code,
+            "modifiers": 8 * shift,
+        }
         self.call("Input.dispatchKeyEvent", type="keyDown", **event, **({"text": text} if text else {}))
         self.call("Input.dispatchKeyEvent", type="keyUp", **event)
 
@@ -186,7 +201,8 @@ def chromium(folder: Path) -> Iterator[Browser]:
     try:
         where, deadline = folder / "DevToolsActivePort", time.monotonic() + 60
         while not (where.exists() and where.read_text().count("\n")):
-            assert process.poll() is None and time.monotonic() < deadline, "Chromium does not start"
+            assert process.poll() is None, f"Chromium ended with {process.returncode}"
+            assert time.monotonic() < deadline, "Chromium does not start"
             time.sleep(0.05)
         port, path = where.read_text().split("\n")[:2]
         wire = Wire(int(port), path)

@@ -173,7 +173,9 @@ def copies(url: str, many: int) -> None:
     """As many models more, each a copy of how one that is in the store stands."""
     store = EventStore(url)
     known = [event for event in store.latest_status() if not event.segment and event.model != "loan"]
-    made = [_renamed(known[n * 5 % len(known)], f"site-{n:03d}-{('demand', 'quality', 'risk')[n % 3]}") for n in range(many)]
+    made = [
+        _renamed(known[n * 5 % len(known)], f"site-{n:03d}-{('demand', 'quality', 'risk')[n % 3]}") for n in range(many)
+    ]
     with store.transaction() as transaction:
         transaction.append_events(made)
     store.close()
@@ -181,7 +183,9 @@ def copies(url: str, many: int) -> None:
 
 def _renamed(event: StoredEvent, model: str) -> Event:
     fields = {name: getattr(event, name) for name in Event.__struct_fields__}
-    return Event(**fields | {"event_id": f"{model}/{event.event_id}", "model": model, "body": {**event.body, "model": model}})
+    return Event(
+        **fields | {"event_id": f"{model}/{event.event_id}", "model": model, "body": {**event.body, "model": model}}
+    )
 
 
 def sqlite(folder: Path) -> str:

@@ -20,11 +20,11 @@ import pytest
 from infra.migrate import upgrade
 from models.policy import DAY_US
 from streams.event_store import EventStore
+from streams.settings import load
 from tests.broker_rig import environment
 from tests.chromium import Browser, Tab, chromium
-from tests.health_rig import free_port, get, within
+from tests.health_rig import free_port
 from tests.page_rig import HOSTILE, Story, copies, falling, fill, reference, sqlite, tell, write
-from streams.settings import load
 
 TODAY_US = int(time.time()) // 86_400 * DAY_US
 AXE = Path(__file__).parent / "data" / "axe-core-4.14.1.min.js.gz"  # by Deque, under the MPL 2.0 named in it
@@ -105,8 +105,8 @@ def test_every_state_of_a_model_is_told_in_words_worst_first(browser: Browser, p
     tab = look(browser, page.url, LIST)
     rows = tab.run("[...document.querySelectorAll('.rows .row')].map((r) => [r.querySelector('h2').innerText, "
                    "r.querySelector('.verdict').innerText])")  # fmt: skip
-    told = {name: verdict for name, verdict in rows}
-    assert [name for name, _ in rows][0] == "churn 4"
+    told = dict(rows)
+    assert rows[0][0] == "churn 4"
     assert told["churn 4"] == "Below its threshold"
     assert told["digits 3"] == "Retrain now"
     assert told["weather 8"].startswith("No data since ")
@@ -138,8 +138,8 @@ def test_axe_sees_what_is_wrong(browser: Browser, page: Shown) -> None:
 
 @pytest.mark.parametrize("place", ["", "#/defect-camera/3", "#/fraud/9", "#/vision-qa/1"])
 def test_nothing_scrolls_sideways_on_a_phone(browser: Browser, page: Shown, place: str) -> None:
-    tab = look(browser, page.url + place, "document.querySelector('.card') && !document.body.innerText.includes('Asking')",
-               size=PHONE)  # fmt: skip
+    there = "document.querySelector('.card') && !document.body.innerText.includes('Asking')"
+    tab = look(browser, page.url + place, there, size=PHONE)
     assert tab.run("document.documentElement.scrollWidth") <= PHONE[0]
     small = tab.run("[...document.querySelectorAll('button, summary, input')].filter((e) => e.offsetParent && "
                     "e.getBoundingClientRect().height < 24).map((e) => e.outerHTML)")  # fmt: skip
@@ -149,7 +149,7 @@ def test_nothing_scrolls_sideways_on_a_phone(browser: Browser, page: Shown, plac
 def test_text_from_telemetry_is_only_ever_text(browser: Browser, page: Shown) -> None:
     """A segment whose name is markup: shown as it is, in the table, in the address and as a title."""
     tab = look(browser, f"{page.url}#/defect-camera/3", MODEL)
-    link = "[...document.querySelectorAll('#main td, #main th')].find((e) => e.innerText.includes('<img')).querySelector('a')"
+    link = "[...document.querySelectorAll('#main th a')].find((e) => e.innerText.includes('<img'))"
     assert HOSTILE in tab.run(f"{link}.innerText")
     tab.run(f"{link}.click(); 0")
     tab.wait("document.querySelector('.part') && document.querySelector('.plot .estimate')")
@@ -241,8 +241,9 @@ def test_it_follows_the_store_and_says_aloud_only_a_verdict_that_changed(browser
     url = sqlite(tmp_path)
     upgrade(url)
     story = Story(reference("digits", "3"), falling(24, 0.004), days=40)
-    asked = next(i for i, day in enumerate(tell(story, TODAY_US, 2)) if any(note.kind == "trigger" for note in day.notes))
-    days = list(tell(story, TODAY_US + (len(range(asked, story.days)) - 1) * DAY_US, 2))  # it is asked for today
+    kinds = [{note.kind for note in day.notes} for day in tell(story, TODAY_US, 2)]
+    asked = next(i for i, found in enumerate(kinds) if "trigger" in found)
+    days = list(tell(story, TODAY_US + (len(kinds) - asked - 1) * DAY_US, 2))  # so that it is asked for today
     store = EventStore(url)
     with served(url, tmp_path) as shown:
         tab = look(browser, shown.url, "document.querySelector('.start')")
@@ -307,3 +308,26 @@ def test_two_hundred_models_are_found_and_filtered(browser: Browser, page: Shown
         took = tab.run("(() => { const t = performance.now(); document.querySelector('#find').dispatchEvent("
                        "new Event('input')); return performance.now() - t })()")  # fmt: skip
         assert took < 1000
+
+
+# -- pictures ------------------------------------------------------------------------------------------------------
+
+PICTURES = {
+    "live-page-light": ("", DESKTOP, "light"), "live-page-dark": ("", DESKTOP, "dark"), "live-page-phone": ("", PHONE, "light"),
+    "live-page-model": ("#/defect-camera/3", DESKTOP, "light"), "live-page-model-dark": ("#/fraud/9", DESKTOP, "dark"),
+    "live-page-model-phone": ("#/digits/3", PHONE, "dark"),
+}  # fmt: skip
+
+
+def test_the_pictures_of_the_documentation_are_there(
+    browser: Browser, page: Shown, request: pytest.FixtureRequest
+) -> None:  # fmt: skip
+    """Each is small, and with --pictures it is made anew."""
+    folder = Path(request.config.getoption("--pictures") or Path(__file__).parent.parent / "docs" / "pictures")
+    for name, (place, size, theme) in PICTURES.items():
+        if request.config.getoption("--pictures"):
+            tab = look(browser, page.url + place, MODEL if place else LIST, size=size, theme=theme)
+            tab.picture(folder / f"{name}.png")
+        assert 10_000 < (folder / f"{name}.png").stat().st_size < 200_000, name
+    told = (folder.parent / "live-page.md").read_text("utf-8")
+    assert [name for name in PICTURES if f"pictures/{name}.png" not in told] == []

@@ -41,13 +41,17 @@ class CountingReader(PageReader):
         return super().news(after_seq, limit)
 
 
-def days(model: str = "digits", version: str = "3", *, many: int = 4, segment: dict[str, str] | None = None) -> list[Told]:
+def days(
+    model: str = "digits", version: str = "3", *, many: int = 4, segment: dict[str, str] | None = None
+) -> list[Told]:
     """Some days of a good model."""
     return list(tell(Story(reference(model, version), falling(99, 0.0), days=many, segment=segment), TODAY_US))
 
 
 @asynccontextmanager
-async def served(url: str, token: str = "", reader: PageReader | None = None) -> AsyncIterator[tuple[ClientSession, Hub]]:
+async def served(
+    url: str, token: str = "", reader: PageReader | None = None
+) -> AsyncIterator[tuple[ClientSession, Hub]]:
     """The site on a store, and somebody who asks it."""
     reader = reader or PageReader(url)
     hub, app = Hub(reader, lambda: {"worker": None}), web.Application()

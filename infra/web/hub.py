@@ -1,7 +1,7 @@
 """One reader of the store for all who look: it asks while somebody does, and hands what changed to every listener.
 
-Everything that touches the store happens in one thread of its own. Listeners wait for a number to grow; who is too slow,
-or was away for long, gets everything again instead of a queue that grows.
+Everything that touches the store happens in one thread of its own. Listeners wait for a number to grow; who is too
+slow, or was away for long, gets everything again instead of a queue that grows.
 """
 
 import asyncio
@@ -170,7 +170,8 @@ class Hub:
 
     def _seen(self, last_id: str) -> int:
         boot, _, number = last_id.partition("-")
-        return int(number) if boot == self._boot and len(number) < 12 and number.isascii() and number.isdecimal() else -1
+        ours = boot == self._boot and len(number) < 12 and number.isascii() and number.isdecimal()
+        return int(number) if ours else -1
 
     def _since(self, seen: int) -> list[Message]:
         """The messages after `seen`; everything at once where they are not kept any more, or never were seen."""

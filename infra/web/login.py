@@ -43,7 +43,8 @@ class Gate:
 
     def admit(self, given: str) -> bool:
         """Whether this is the token."""
-        right = bool(self._token) and hmac.compare_digest(given.encode("utf-8", "surrogateescape"), self._token.encode())
+        said = given.encode("utf-8", "surrogateescape")
+        right = bool(self._token) and hmac.compare_digest(said, self._token.encode())
         if not right:
             self._wrong.append(time.monotonic())
         return right

@@ -6,8 +6,13 @@ import { clock, count, headline, ms, plural, stamp, TONES, zone } from "./words.
 
 const state = { models: new Map(), limits: { most: 0, models: 0, more: false }, beat: null, known: false };
 const byId = (id) => document.getElementById(id);
-const main = byId("main"), key = (row) => JSON.stringify([row.model, row.version]);
-let view = null, shown = "", heard = 0, source = null, failing = false;
+const main = byId("main"),
+  key = (row) => JSON.stringify([row.model, row.version]);
+let view = null,
+  shown = "",
+  heard = 0,
+  source = null,
+  failing = false;
 
 // -- what is heard ----------------------------------------------------------------------------------------------------
 
@@ -45,8 +50,11 @@ const LISTEN = {
 function speak(before, rows) {
   const turned = rows.filter((row) => before.has(key(row)) && before.get(key(row)).state !== row.state);
   if (!turned.length) return;
-  const said = turned.slice(0, 3).map((row) => `${row.model} ${row.version}: ${headline(row)}, was ${headline(before.get(key(row)))}`);
-  byId("spoken").textContent = `${said.join(". ")}${turned.length > 3 ? `. And ${turned.length - 3} more have changed` : ""}.`;
+  const said = turned
+    .slice(0, 3)
+    .map((row) => `${row.model} ${row.version}: ${headline(row)}, was ${headline(before.get(key(row)))}`);
+  byId("spoken").textContent =
+    `${said.join(". ")}${turned.length > 3 ? `. And ${turned.length - 3} more have changed` : ""}.`;
 }
 
 function listen() {
@@ -81,8 +89,10 @@ async function again() {
 }
 
 function link() {
-  const lost = Date.now() - heard > (failing ? 4000 : 20000), down = state.beat && state.beat.store.answers === false;
-  const kind = !heard ? "wait" : lost ? "lost" : down ? "down" : "live", node = byId("link");
+  const lost = Date.now() - heard > (failing ? 4000 : 20000),
+    down = state.beat && state.beat.store.answers === false;
+  const kind = !heard ? "wait" : lost ? "lost" : down ? "down" : "live",
+    node = byId("link");
   if (node.dataset.link !== kind) node.dataset.link = kind;
   const words = { wait: "connecting", live: "live", lost: "connection lost", down: "store away" }[kind];
   if (byId("link-text").textContent !== words) byId("link-text").textContent = words;
@@ -90,8 +100,18 @@ function link() {
   banner.hidden = kind === "live" || (kind === "wait" && !state.told);
   if (banner.hidden || banner.dataset.kind === kind) return;
   banner.dataset.kind = kind;
-  if (kind === "down") banner.replaceChildren("The store does not answer since ", stamp(state.beat.store.since), `: ${state.beat.store.why}. What you see is from before.`);
-  else if (kind === "lost") banner.replaceChildren("The worker has not been heard since ", stamp(new Date(heard).toISOString()), ". The page goes on trying; what you see is from then.");
+  if (kind === "down")
+    banner.replaceChildren(
+      "The store does not answer since ",
+      stamp(state.beat.store.since),
+      `: ${state.beat.store.why}. What you see is from before.`,
+    );
+  else if (kind === "lost")
+    banner.replaceChildren(
+      "The worker has not been heard since ",
+      stamp(new Date(heard).toISOString()),
+      ". The page goes on trying; what you see is from then.",
+    );
   else banner.replaceChildren(state.told ?? "");
 }
 
@@ -100,19 +120,33 @@ function link() {
 function draw(changed) {
   summary();
   if (view instanceof List) view.show(state);
-  else if (view && changed.includes(JSON.stringify([view.model, view.version]))) setTimeout(() => view.load?.(), Math.random() * 500);
+  else if (view && changed.includes(JSON.stringify([view.model, view.version])))
+    setTimeout(() => view.load?.(), Math.random() * 500);
 }
 
 function summary() {
-  const rows = [...state.models.values()], of = (...tones) => rows.filter((row) => tones.includes(TONES[row.state])).length;
-  const serving = rows.length - of("gone"), needs = of("bad", "act", "look"), blind = of("blind");
-  const words = !rows.length ? "No model yet" : needs ? `${needs} of ${plural(serving, "model")} need${needs === 1 ? "s" : ""} somebody` : blind === serving ? `Nothing is known yet of ${plural(serving, "model")}` : `${plural(serving - blind, "model")} good`;
-  byId("summary").replaceChildren(make("b", {}, words), rows.length && blind && blind !== serving ? `, ${count(blind)} unknown or silent` : "");
+  const rows = [...state.models.values()],
+    of = (...tones) => rows.filter((row) => tones.includes(TONES[row.state])).length;
+  const serving = rows.length - of("gone"),
+    needs = of("bad", "act", "look"),
+    blind = of("blind");
+  const words = !rows.length
+    ? "No model yet"
+    : needs
+      ? `${needs} of ${plural(serving, "model")} need${needs === 1 ? "s" : ""} somebody`
+      : blind === serving
+        ? `Nothing is known yet of ${plural(serving, "model")}`
+        : `${plural(serving - blind, "model")} good`;
+  byId("summary").replaceChildren(
+    make("b", {}, words),
+    rows.length && blind && blind !== serving ? `, ${count(blind)} unknown or silent` : "",
+  );
   if (!(view instanceof Model)) document.title = `${words} · bestbefore`;
 }
 
 function route() {
-  const [place] = location.hash.replace(/^#\/?/, "").split("?"), parts = place.split("/").filter(Boolean).map(plain);
+  const [place] = location.hash.replace(/^#\/?/, "").split("?"),
+    parts = place.split("/").filter(Boolean).map(plain);
   if (JSON.stringify(parts) === shown) return view instanceof List && view.show(state);
   const first = shown === "";
   shown = JSON.stringify(parts);
@@ -128,11 +162,18 @@ function route() {
     view.show(state);
     summary();
   }
-  if (!first) { scrollTo(0, 0); (byId("title") ?? main).focus({ preventScroll: true }); }
+  if (!first) {
+    scrollTo(0, 0);
+    (byId("title") ?? main).focus({ preventScroll: true });
+  }
 }
 
 function plain(text) {
-  try { return decodeURIComponent(text); } catch { return text; }
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }
 
 function zones() {

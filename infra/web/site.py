@@ -1,4 +1,4 @@
-"""What is served: the page and its files, `/models.json`, `/model.json`, `/stream`, and the form that asks for the token.
+"""What is served: the page, its files, `/models.json`, `/model.json`, `/stream`, and the form that asks for the token.
 
 The page loads nothing from anywhere else, and no text in it can become code: the policy below forbids both.
 """
@@ -27,7 +27,10 @@ GUARDS = {
     "Permissions-Policy": "camera=(), microphone=(), geolocation=(), payment=()",
 }  # fmt: skip
 KINDS = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
-FILES = ("page.css", "page.js", "list.js", "model.js", "parts.js", "chart.js", "words.js", "make.js", "login.js", "icon.svg")
+FILES = (
+    "page.css", "page.js", "list.js", "model.js", "parts.js", "sources.js", "chart.js", "plot.js", "words.js",
+    "make.js", "login.js", "icon.svg",
+)  # fmt: skip
 LONGEST_NAME, LONGEST_FORM, SLOWEST = 4096, 8192, 30.0  # characters, bytes, seconds for a listener to take a message
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

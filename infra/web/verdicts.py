@@ -92,26 +92,22 @@ def _state(
 ) -> tuple[str, str | None]:
     """The worst that is so, and why; None where the dates say it."""
     life, forecast, quality = (body.get(name) or {} for name in ("lifecycle", "forecast", "quality"))
-    if life.get("retired"):
-        return "retired", None
-    if life.get("serving") is False:
-        return "replaced", f"version {life['successor']} has taken over" if life.get("successor") else None
-    if _under(quality.get("high"), forecast.get("threshold")):
-        return "below", None
-    if _passed(forecast.get("best_before"), now_us):
-        return "past", None
-    if any(one["action"] == "retrain" for one in asked):
-        return "asked", None
-    if any(one["action"] != "retrain" and not one["advice"] for one in asked):
-        return "fix", None
-    if _passed(forecast.get("low"), now_us):
-        return "due", None
-    if silent:
-        return "silent", "no traffic in its newest window" if not (body.get("window") or {}).get("n") else None
-    if counts["critical"] or counts["warning"]:
-        return "mismatch", None
     reason = forecast.get("reason") or (quality.get("reason") if quality.get("estimate") is None else None)
-    return ("unknown", reason) if reason else ("good", None)
+    empty = "no traffic in its newest window" if not (body.get("window") or {}).get("n") else None
+    over = f"version {life['successor']} has taken over" if life.get("successor") else None
+    known = (
+        ("retired", life.get("retired"), None),
+        ("replaced", life.get("serving") is False, over),
+        ("below", _under(quality.get("high"), forecast.get("threshold")), None),
+        ("past", _passed(forecast.get("best_before"), now_us), None),
+        ("asked", any(one["action"] == "retrain" for one in asked), None),
+        ("fix", any(one["action"] != "retrain" and not one["advice"] for one in asked), None),
+        ("due", _passed(forecast.get("low"), now_us), None),
+        ("silent", silent, empty),
+        ("mismatch", counts["critical"] or counts["warning"], None),
+        ("unknown", reason, reason),
+    )
+    return next(((state, why) for state, so, why in known if so), ("good", None))
 
 
 def _asked(trigger: Mapping[str, Any]) -> dict[str, Any]:
