@@ -233,6 +233,15 @@ def test_a_link_leads_to_a_part_and_to_a_choice_of_models(browser: Browser, page
     tab.wait("document.body.innerText.includes('no model version of that name')")
 
 
+def test_paper_is_white_whatever_the_screen_is(browser: Browser, page: Shown) -> None:
+    tab = look(browser, f"{page.url}#/fraud/9", MODEL, theme="dark")
+    light = "getComputedStyle(document.body).color.match(/\\d+/g).every((part) => part < 60)"
+    assert not tab.run(light)
+    tab.call("Emulation.setEmulatedMedia", media="print", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+    assert tab.run(light)
+    assert tab.run("getComputedStyle(document.querySelector('.back')).display") == "none"
+
+
 # -- what changes ------------------------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,9 @@ from streams.event_store import EventStore
 from streams.store_pages import PageReader
 from streams.store_rows import StoredEvent
 from tests.page_rig import HOSTILE, Story, Told, falling, reference, sqlite, tell, write
+from tests.test_store_roles import Server, server
+
+__all__ = ["server"]  # a fixture
 
 TODAY_US = int(time.time()) // 86_400 * DAY_US
 TOKEN = "open-sesame"  # noqa: S105 -- of a test
@@ -139,6 +142,22 @@ def test_the_same_is_read_from_either_database(any_store_url: str) -> None:
 
     told(story, any_store_url)
     store.close()
+
+
+def test_a_login_that_may_only_read_is_enough(server: Server) -> None:
+    """Events and views: no table behind them."""
+    upgrade(server.admin)
+    store = EventStore(server.admin)
+    write(store, days())
+    store.close()
+
+    async def story(session: ClientSession, hub: Hub) -> None:
+        async with session.get("models.json") as answer:
+            assert len((await answer.json())["models"]) == 1
+        async with session.get("model.json", params={"model": "digits", "version": "3"}) as answer:
+            assert len((await answer.json())["series"]) == 4
+
+    told(story, server.login("page", server.names.reader))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import { icon, make, renew } from "./make.js";
 import { sources } from "./sources.js";
 import {
   ACTIONS,
+  count,
   day,
   distance,
   figure,
@@ -27,6 +28,7 @@ const GROUPS = [
   ["gone", "Out of service"],
 ];
 const MONTH = 30.44 * 864e5;
+const SOURCE = { labels: "labels", "label-free": "without labels", both: "labels and without" };
 
 export const rank = (a, b) => {
   for (let i = 0; i < a.order.length; i++) {
@@ -97,7 +99,7 @@ function bar(row, scale) {
 }
 
 function quality(row) {
-  const { estimate, low, high, metric } = row.quality;
+  const { estimate, low, high, metric, basis, n } = row.quality;
   if (typeof estimate !== "number")
     return make("div", { class: "quality" }, make("span", { class: "none" }, "unknown"));
   const values = [low ?? estimate, high ?? estimate, row.threshold ?? estimate],
@@ -118,6 +120,7 @@ function quality(row) {
     make("span", { class: "small" }, ` ${metric ?? ""}`),
     track,
     make("span", { class: "small" }, typeof low === "number" ? `${figure(low)} to ${figure(high)}` : "no interval"),
+    make("span", { class: "small by" }, `${SOURCE[basis] ?? "not known"}, n ${count(Math.round(n ?? 0))}`),
   );
 }
 

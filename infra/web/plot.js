@@ -1,6 +1,6 @@
 // The shapes of the chart: axes, what was, the fan of when the threshold will be crossed, and what happened on the way.
 import { draw } from "./make.js";
-import { day, ms, month, now, short, time } from "./words.js";
+import { ACTIONS, day, ms, month, now, short, time } from "./words.js";
 
 const DAY = 864e5,
   STEPS = [1 / 24, 1 / 8, 0.25, 0.5, 1, 2, 3, 7, 14, 21, 28].map((days) => days * DAY),
@@ -220,7 +220,8 @@ export function dateWord(f, data) {
   if (!middle) return [];
   const x = f.x(ms(middle)),
     beyond = x > f.right,
-    y = f.y(data.threshold) - 13,
+    below = f.floor - f.y(data.threshold) > 24, // room under the threshold, where no estimate is in the way
+    y = f.y(data.threshold) + (below ? 18 : -13),
     word = `best before ${day(ms(middle))}`;
   return draw(
     "text",
@@ -239,11 +240,7 @@ export function marks(f, data) {
     told = [
       ...data.triggers
         .filter((one) => one.state !== "advice")
-        .map((one) => [
-          one.created_at,
-          one.action === "retrain" ? "retraining asked for" : `${one.action} asked for`,
-          "asked",
-        ]),
+        .map((one) => [one.created_at, `asked: ${(ACTIONS[one.action] ?? one.action).toLowerCase()}`, "asked"]),
       ...data.lifecycle
         .filter((one) => ["deployed", "promoted", "rolled-back", "retrained"].includes(one.kind))
         .map((one) => [one.time, `${one.kind} ${one.version}`, "life"]),
