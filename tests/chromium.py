@@ -119,9 +119,9 @@ class Tab:
         """The value of an expression, once it is true."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            tried = f"(() => {{ try {{ const v = {script}; return v instanceof Node || v }} catch {{ return false }} }})()"
+            tried = f"try {{ const v = {script}; return v instanceof Node || v }} catch {{ return false }}"
             with suppress(Navigated):
-                if found := self.run(tried):
+                if found := self.run(f"(() => {{ {tried} }})()"):
                     return found
             time.sleep(0.03)
         raise AssertionError(f"never so: {script}\n{self.said}\n{self.run('document.body.innerText')[:2000]}")

@@ -322,7 +322,8 @@ def test_two_hundred_models_are_found_and_filtered(browser: Browser, page: Shown
 # -- pictures ------------------------------------------------------------------------------------------------------
 
 PICTURES = {
-    "live-page-light": ("", DESKTOP, "light"), "live-page-dark": ("", DESKTOP, "dark"), "live-page-phone": ("", PHONE, "light"),
+    "live-page-light": ("", DESKTOP, "light"), "live-page-dark": ("", DESKTOP, "dark"),
+    "live-page-phone": ("", PHONE, "light"),
     "live-page-model": ("#/defect-camera/3", DESKTOP, "light"), "live-page-model-dark": ("#/fraud/9", DESKTOP, "dark"),
     "live-page-model-phone": ("#/digits/3", PHONE, "dark"),
 }  # fmt: skip

@@ -28,7 +28,7 @@ const GROUPS = [
   ["gone", "Out of service"],
 ];
 const MONTH = 30.44 * 864e5;
-const SOURCE = { labels: "labels", "label-free": "without labels", both: "labels and without" };
+const SOURCE = { labels: "labels", "label-free": "without labels", both: "labels + label-free" };
 
 export const rank = (a, b) => {
   for (let i = 0; i < a.order.length; i++) {

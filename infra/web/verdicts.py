@@ -92,7 +92,9 @@ def _state(
 ) -> tuple[str, str | None]:
     """The worst that is so, and why; None where the dates say it."""
     life, forecast, quality = (body.get(name) or {} for name in ("lifecycle", "forecast", "quality"))
-    reason = forecast.get("reason") or (quality.get("reason") if quality.get("estimate") is None else None)
+    unread = quality.get("estimate") is None
+    undated = not any(forecast.get(name) for name in ("best_before", "low", "censored"))
+    reason = forecast.get("reason") or (unread and quality.get("reason")) or None
     empty = "no traffic in its newest window" if not (body.get("window") or {}).get("n") else None
     over = f"version {life['successor']} has taken over" if life.get("successor") else None
     known = (
@@ -105,7 +107,7 @@ def _state(
         ("due", _passed(forecast.get("low"), now_us), None),
         ("silent", silent, empty),
         ("mismatch", counts["critical"] or counts["warning"], None),
-        ("unknown", reason, reason),
+        ("unknown", reason or unread or undated, reason or "nothing is said of it"),
     )
     return next(((state, why) for state, so, why in known if so), ("good", None))
 
