@@ -14,6 +14,7 @@ from infra.cli_common import formatted, settings_of, store_of
 from infra.cli_contract import asyncapi, topics_verify
 from infra.cli_descriptors import COMMANDS
 from infra.cli_lifecycle import lifecycle
+from infra.cli_page import page
 from infra.cli_sources import sources
 from infra.store_file import make_folder
 from models.columns import Subject
@@ -163,7 +164,7 @@ def topics_check(ctx: click.Context) -> Any:
 
 
 topics.add_command(topics_verify)
-for command in (*COMMANDS, alerts, asyncapi, backtest, lifecycle, sources):
+for command in (*COMMANDS, alerts, asyncapi, backtest, lifecycle, page, sources):
     main.add_command(command)
 
 

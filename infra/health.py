@@ -1,4 +1,4 @@
-"""Whether a worker lives, is ready and gets on: the pages `/live`, `/ready`, `/metrics` and `/progress`.
+"""Whether a worker lives, is ready and gets on: the pages `/live`, `/ready`, `/metrics` and `/progress`; and `/`.
 
 Threads of their own, so that they answer also while the event loop stands: one asks the store, the other has an
 event loop that serves the pages and asks the broker. A third reads how the models stand. Nothing here changes anything.
@@ -18,6 +18,9 @@ from aiohttp import web
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
 
+from infra.web.hub import Hub
+from infra.web.site import Site
+from infra.web.sources import coming_in
 from streams.connection import client_options
 from streams.errors import StoreError
 from streams.overview import overview
@@ -25,6 +28,7 @@ from streams.progress import Seen, Snapshot
 from streams.records import time_text
 from streams.runtime import Runtime
 from streams.services import Service
+from streams.store_pages import PageReader
 from streams.topics import PROFILES
 
 log = logging.getLogger(__name__)
@@ -110,6 +114,9 @@ class Health:
             app = web.Application()
             for path, page in self._pages().items():
                 app.router.add_get(path, page)
+            reader = PageReader(self._runtime.settings.store)
+            hub = Hub(reader, lambda: {"worker": coming_in(self._runtime, self._agents, time.monotonic())})
+            app.add_routes(Site(hub, self._runtime.settings.web_token).routes())
             runner = web.AppRunner(app, access_log=None, handle_signals=False)
             await runner.setup()
             await web.SockSite(runner, self._socket).start()
@@ -168,7 +175,7 @@ def _listening(host: str, port: int) -> socket.socket | None:
             else "web_host must be an address of this machine, and web_port one that this user may take"
         )
         log.warning(
-            "no /live, /ready, /metrics and /progress of this worker: %s:%s cannot be listened on (%s); %s",
+            "no live page, /live, /ready, /metrics and /progress of this worker: %s:%s cannot be listened on (%s); %s",
             host, port, reason, todo,
         )  # fmt: skip
         return None

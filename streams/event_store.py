@@ -57,10 +57,6 @@ class EventStore(StoreReader):
         super().__init__(url)
         self._now_us = now_us
 
-    def close(self) -> None:
-        """Closes the connections; the store can be used again afterwards."""
-        self._engine.dispose()
-
     def check(self) -> None:
         """Raises StoreUnreachable, or StoreOutdated unless this version can work on the tables.
 

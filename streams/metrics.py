@@ -148,6 +148,11 @@ class Metrics:
         """A record goes to the dead letters."""
         self._dead.labels(self.topic(topic), stage).inc()
 
+    def dead_letters(self) -> list[tuple[str, str, int]]:
+        """How many records went to the dead letters so far, by topic and stage."""
+        samples = (sample for family in self._dead.collect() for sample in family.samples)
+        return [(s.labels["topic"], s.labels["stage"], int(s.value)) for s in samples if s.name.endswith("_total")]
+
     def lost(self, topic: str, n: int) -> None:
         """Records were deleted from a topic before they were read."""
         self._lost.labels(self.topic(topic)).inc(n)

@@ -115,13 +115,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     session_timeout: str = "10 s"
     """After this long without a heartbeat the broker gives a worker's partitions to another."""
     web_host: str = "127.0.0.1"
-    """Address on which a worker answers `/live`, `/ready`, `/metrics` and `/progress`. One that other machines see
-    needs `web_token`."""
+    """Address on which a worker serves the live page and answers `/live`, `/ready`, `/metrics` and `/progress`. One
+    that other machines see needs `web_token`."""
     web_port: int = 6066
     """Port of these pages; 0: none. Where it is taken the worker says so and goes on without them."""
     web_token: str = ""
-    """Secret that `/metrics` and `/progress` ask for as `Authorization: Bearer …`. `/live` and `/ready` stay open, and
-    give no details then."""
+    """Secret that `/metrics` and `/progress` ask for as `Authorization: Bearer …`, and the live page by a form too.
+    `/live` and `/ready` stay open, and give no details then."""
     otlp_endpoint: str = ""
     """Collector of OpenTelemetry to which workers send spans (OTLP over HTTP), such as `http://localhost:4318`; none by
     default. Needs the extra `tracing`."""

@@ -65,6 +65,10 @@ class StoreReader:
         """The store's name for messages, without credentials."""
         return place(self._url)
 
+    def close(self) -> None:
+        """Closes the connections; the store can be used again afterwards."""
+        self._engine.dispose()
+
     @contextmanager
     def _reading(self) -> Iterator[Connection]:
         with answering(self._url), self._reader.begin() as connection:
@@ -130,7 +134,7 @@ class StoreReader:
         seqs = select(_V_STATUS.c.seq)
         if model is not None:
             seqs = seqs.where(_V_STATUS.c.model == model)
-        query = select(*_EVENT).where(t.c.seq.in_(seqs)).order_by(t.c.model, t.c.version, t.c.segment)
+        query = select(*EVENT_COLUMNS).where(t.c.seq.in_(seqs)).order_by(t.c.model, t.c.version, t.c.segment)
         with self._reading() as connection:
             return [StoredEvent(**row) for row in connection.execute(query).mappings()]
 
@@ -158,7 +162,8 @@ class StoreReader:
         """
         t = schema.event
         equal = ((t.c.kind, kind), (t.c.model, model), (t.c.check_name, check))
-        query = select(*_EVENT).where(*(name == value for name, value in equal if value is not None)).limit(limit)
+        wanted = [name == value for name, value in equal if value is not None]
+        query = select(*EVENT_COLUMNS).where(*wanted).limit(limit)
         if since_us is not None:
             query = query.where(t.c.occurred_at_us >= since_us)
         if after_seq is not None:
@@ -178,7 +183,7 @@ class StoreReader:
         """The events with these ids; ids of none are absent."""
         t = schema.event
         with self._reading() as connection:
-            query = select(*_EVENT).where(among(connection, t.c.event_id, ids))
+            query = select(*EVENT_COLUMNS).where(among(connection, t.c.event_id, ids))
             rows = connection.execute(query).mappings() if ids else ()
             return {row["event_id"]: StoredEvent(**row) for row in rows}
 
@@ -224,7 +229,7 @@ class StoreReader:
         return None if row is None else StateFormat(**row)
 
 
-_EVENT = [
+EVENT_COLUMNS = [
     schema.event.c.check_name.label("check") if name == "check" else schema.event.c[name]
     for name in StoredEvent.__struct_fields__
 ]

@@ -67,6 +67,7 @@ def _execute(server: URL, statement: str) -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Options of tests/fuzz."""
+    """Options of tests/fuzz and of tests/test_page.py."""
     parser.addoption("--fuzz-seconds", default=60, help="seconds for each group that coverage guides")
     parser.addoption("--fuzz-times", default=1, help="so many times the damaged inputs, drawn anew (1: the same ones)")
+    parser.addoption("--pictures", help="folder into which tests/test_page.py puts the pictures of the live page")

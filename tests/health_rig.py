@@ -43,6 +43,28 @@ def page(port: int, token: str = "") -> dict[str, Any]:
     return found
 
 
+@contextmanager
+def listening(port: int, token: str = "") -> Iterator[Iterator[tuple[str, Any]]]:
+    """Kind and content of each message of `/stream`, as they come."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", "/stream", headers={"Authorization": f"Bearer {token}"} if token else {})
+        answer = connection.getresponse()
+        assert answer.status == 200
+
+        def messages() -> Iterator[tuple[str, Any]]:
+            kind = ""
+            for line in answer:
+                name, _, value = line.decode().rstrip("\n").partition(": ")
+                kind = value if name == "event" else kind
+                if name == "data":
+                    yield kind, json.loads(value)
+
+        yield messages()
+    finally:
+        connection.close()
+
+
 def samples(port: int, token: str = "") -> Samples:
     """What `/metrics` says, read by the library's own parser."""
     status, text = get(port, "/metrics", token)

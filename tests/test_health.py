@@ -16,6 +16,7 @@ from trustme import CA
 
 from infra.health import Health
 from infra.worker import create_worker
+from streams.event_store import EventStore
 from streams.heartbeats import HEARTBEAT
 from streams.settings import Settings, load
 from streams.watchdog import EXIT_WEDGED
@@ -23,7 +24,8 @@ from tests.broker_rig import BASE, fresh_settings, produce, until
 from tests.faults.crew import Worker
 from tests.faults.traffic import HOUR_US
 from tests.faults.traffic import text as time_text
-from tests.health_rig import Samples, get, page, samples, within, workplace
+from tests.health_rig import Samples, get, listening, page, samples, within, workplace
+from tests.page_rig import Story, reference, tell, write
 
 PROMISED = 10.0  # seconds within which every loss is seen
 TOKEN = "open-sesame"  # noqa: S105 -- of a test
@@ -136,6 +138,7 @@ def test_what_the_pages_of_a_worker_say(broker: str, tmp_path: Path) -> None:
         what_is_lost_late_sampled_or_missing_is_seen_within_ten_seconds(live)
         progress_tells_how_far_each_partition_has_come(live)
         only_who_has_the_token_sees_metrics_and_progress(live)
+        the_live_page_shows_what_the_worker_concludes_and_follows_the_store(live)
         a_second_worker_on_the_same_port_says_so_and_goes_on(live, tmp_path)
 
 
@@ -196,6 +199,28 @@ def only_who_has_the_token_sees_metrics_and_progress(live: Live) -> None:
     assert get(live.port, "/live") == (200, "live\n")
     assert get(live.port, "/ready") == (200, "ready\n")
     assert TOKEN not in live.worker.log.read_text()
+
+
+def the_live_page_shows_what_the_worker_concludes_and_follows_the_store(live: Live) -> None:
+    """Another worker concludes something: within a few seconds whoever looks is told. What came in is told too."""
+    assert get(live.port, "/")[0] == get(live.port, "/models.json")[0] == get(live.port, "/stream")[0] == 401
+    with listening(live.port, TOKEN) as messages:
+        (row,) = next(body for kind, body in messages if kind == "overview")["models"]
+        assert (row["model"], row["version"], row["state"], row["registered"]) == ("m", "1", "silent", False)
+        store = EventStore(live.settings.store)
+        write(store, list(tell(Story(reference("other", "2"), lambda _: 0.95, days=1), BASE)))
+        store.close()
+        began = time.monotonic()
+        (row,) = next(body for kind, body in messages if kind == "changed")["models"]
+        assert (row["model"], row["version"], row["window"]["n"]) == ("other", "2", 400)
+        assert time.monotonic() - began <= PROMISED
+        worker = next(body for kind, body in messages if kind == "beat")["worker"]
+    topics = {topic["topic"]: topic for topic in worker["topics"]}
+    assert topics["inference"]["last_event"] == time_text(BASE + 30 * HOUR_US)
+    assert {(letter["topic"], letter["stage"]): letter["n"] for letter in worker["dead_letters"]} == {
+        ("inference", "decode"): 1, ("inference", "validate"): 2, ("labels", "join"): 1
+    }  # fmt: skip
+    assert {service["service"]: service["answers"] for service in worker["services"]} == {"broker": True, "store": True}
 
 
 def a_second_worker_on_the_same_port_says_so_and_goes_on(live: Live, tmp_path: Path) -> None:
