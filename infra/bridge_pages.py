@@ -50,7 +50,12 @@ class Pages:
 
     def app(self) -> web.Application:
         """The application of aiohttp."""
-        app = web.Application(middlewares=[web.middleware(self._guard)])
+
+        @web.middleware
+        async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+            return await self._guard(request, handler)
+
+        app = web.Application(middlewares=[guard])
         add = app.router.add_route
         for path in ("/", "/topics/{topic}"):
             add("POST", path, self._events)
