@@ -25,7 +25,7 @@ from streams.bridge.metrics import BridgeMetrics
 from streams.bridge.routing import Router
 from streams.bridge.sender import Sender
 from streams.errors import ServiceError
-from streams.log_thinning import thin_out
+from streams.log_thinning import Thinned, thin_out
 from streams.services import Service
 from streams.settings import Settings
 
@@ -124,6 +124,7 @@ def run_bridge(settings: Settings, loglevel: str) -> int:
     """Run until SIGTERM or SIGINT; the exit status. Raises SettingsError and ServiceError at the start."""
     logging.basicConfig(level=loglevel.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     thin_out()
+    logging.getLogger("aiohttp.server").addFilter(Thinned())  # of requests that are no HTTP
     sources = read_sources(Path(settings.bridge_sources)) if settings.bridge_sources else None
     listening = listen(settings.bridge_host, settings.bridge_port)
     left = asyncio.run(_until_signal(Bridge, settings, sources, listening))

@@ -43,7 +43,10 @@ async def body_of(request: web.Request, buffer: Buffer, most: int) -> bytes:
     except TimeoutError:
         buffer.release(held)
         raise Refusal(408, "slow", f"the body did not come within {PATIENCE:g} s") from None
-    except BaseException:  # the sender went away, too
+    except (OSError, web.RequestPayloadError):
+        buffer.release(held)
+        raise Refusal(400, "went_away", "the body ended before all of it had come") from None
+    except BaseException:
         buffer.release(held)
         raise
     return b"".join(parts)

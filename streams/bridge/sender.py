@@ -75,7 +75,7 @@ class Sender:
     async def _connected(self) -> AIOKafkaProducer:
         while self._producer is None:
             made = AIOKafkaProducer(
-                **self._options, client_id="bestbefore-bridge", acks="all", compression_type="lz4",
+                **self._options, client_id="bestbefore-bridge", acks="all",
                 request_timeout_ms=PATIENCE_MS, max_request_size=self._settings.max_record_bytes + HEADROOM,
                 max_batch_size=256 << 10,
             )  # fmt: skip
