@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from infra.bridge_bodies import body_of
-from infra.health import METRICS_TYPE
 from streams.bridge.buffer import Ack, Buffer
 from streams.bridge.http_events import KEPT, decode_request
 from streams.bridge.log_events import event_of, line_of
@@ -24,6 +23,7 @@ from streams.services import Service
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 AWAY_RETRY, NEXT = 10, 200  # seconds; records that are checked before others get their turn
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 HELP = """\

@@ -1,6 +1,8 @@
 """What requests become, record by record: modes of CloudEvents, log records, keys, and the bounds of the queue."""
 
 import asyncio
+import re
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -11,14 +13,17 @@ from streams.bridge.buffer import Buffer, cost
 from streams.bridge.http_events import MOST_EVENTS, decode_request
 from streams.bridge.log_events import event_of, line_of
 from streams.bridge.message import Message, Outgoing
+from streams.bridge.metrics import MOST_TOPICS, BridgeMetrics
 from streams.bridge.otlp import JSON, PROTOBUF, Log, decode_logs, encode_answer
 from streams.bridge.routing import Router, pair_key
 from streams.errors import Invalid, Refusal
 from streams.records import decode_inference, decode_label
+from streams.services import Service
 from streams.settings import Settings
 from tests.fuzz.bridge import LOGS, OTLP
 from tests.sources_rig import PAIRED, SAMPLES, source_of, sources
 
+PAGE = Path(__file__).parents[1] / "docs" / "bridge.md"
 CE = [("CE-SpecVersion", "1.0"), ("ce-id", "1"), ("ce-source", "/s"), ("ce-type", "t")]
 
 
@@ -118,7 +123,10 @@ def test_records_of_others_are_tried_only_where_that_is_quick() -> None:
 def test_the_same_logs_in_json_and_protobuf_are_the_same_records() -> None:
     """OTLP of the SDK, as recorded, against its JSON form as the specification maps it."""
     logs = decode_logs(OTLP.read_bytes(), PROTOBUF)
-    group = {"resource": {"attributes": _pairs(logs[0].resource)}, "scopeLogs": [{"logRecords": list(map(_record, logs))}]}
+    group = {
+        "resource": {"attributes": _pairs(logs[0].resource)},
+        "scopeLogs": [{"logRecords": list(map(_record, logs))}],
+    }
     again = msgspec.json.encode({"resourceLogs": [group]})
     assert decode_logs(again, f"{JSON}; charset=utf-8") == logs
     assert logs[0].body["bento_meta"]["schema"]["pred"]["role"] == "prediction"
@@ -213,3 +221,32 @@ def test_the_queue_is_bounded_in_number_and_in_bytes_and_takes_all_or_nothing() 
         assert buffer.put([]).done.is_set()
 
     asyncio.run(fill())
+
+
+# -- metrics -------------------------------------------------------------------------------------------------
+
+
+def test_every_metric_of_the_bridge_has_its_row() -> None:
+    """Name and meaning as in streams/bridge/metrics.py, and nothing besides; the topic is a short name."""
+
+    async def made() -> BridgeMetrics:
+        return BridgeMetrics(Buffer(1, 1), Service("broker"), lambda name: name.removeprefix("p."))
+
+    metrics = asyncio.run(made())
+    metrics.answered("/", 202)
+    metrics.refused("full")
+    metrics.taken("p.inference", 1)
+    metrics.delivered("p.inference", 0.1)
+    metrics.undelivered("p.inference", "too_large")
+    metrics.left_out("no_event", 1)
+    metrics.again(1)
+    assert 'taken_records_total{topic="inference"} 1.0' in metrics.text().decode()
+    wanted = set()
+    for family in metrics.registry.collect():
+        labels = sorted({name for one in family.samples for name in one.labels} - {"le"})
+        shown = f"`{family.name}{'_total' if family.type == 'counter' else ''}`"
+        wanted.add(f"| {shown} | {family.type} | {', '.join(labels)} | {family.documentation} |")
+    assert set(re.findall(r"^\| `bestbefore_.*$", PAGE.read_text("utf-8"), re.M)) == wanted
+    for i in range(MOST_TOPICS + 5):
+        metrics.taken(f"p.{i}", 1)
+    assert 'taken_records_total{topic="other"} 6.0' in metrics.text().decode()

@@ -7,10 +7,11 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, disable_cre
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from streams.bridge.buffer import Buffer
-from streams.metrics import OTHER, SECONDS
 from streams.services import Service
 
-MOST_TOPICS = 50
+# streams/metrics.py would bring all that workers compute with: a bridge starts and stays small without.
+OTHER, MOST_TOPICS = "other", 50
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 class BridgeMetrics:
