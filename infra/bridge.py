@@ -24,14 +24,14 @@ from streams.bridge.buffer import Buffer
 from streams.bridge.metrics import BridgeMetrics
 from streams.bridge.routing import Router
 from streams.bridge.sender import Sender
-from streams.errors import ServiceError
+from streams.errors import Refusal, ServiceError, SettingsError
 from streams.log_thinning import Thinned, thin_out
 from streams.services import Service
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
 # Seconds: what is due within ten of a signal is delivered in the first of them; idle connections end, slow ones too.
-FLUSH, STOP, IDLE = 8.0, 9.5, 15.0
+FLUSH, STOP, IDLE = 6.0, 8.5, 15.0
 MOST_CONNECTIONS = 1000
 EXIT_LOST = 1
 
@@ -42,12 +42,20 @@ class Bridge:
     def __init__(self, settings: Settings, sources: Sources | None = None) -> None:
         self._settings = settings
         self._broker = Service("broker")
+        router = Router(settings, sources)
+        try:
+            router.target(settings.bridge_topic)
+        except Refusal as refusal:
+            raise SettingsError(f"bridge_topic: {refusal}") from None
         self._buffer = Buffer(settings.bridge_queue_records, settings.bridge_queue_bytes)
         self._metrics = BridgeMetrics(self._buffer, self._broker, lambda name: name.removeprefix(settings.topic_prefix))
         self._sender = Sender(settings, self._buffer, self._broker)
-        self._pages = Pages(
-            settings, Router(settings, sources), self._buffer, self._broker, self._metrics, lambda: self._sender.topics
-        )
+        self._pages = Pages(settings, router, self._buffer, self._broker, self._metrics, lambda: self._sender.topics)
+
+    @property
+    def waiting(self) -> int:
+        """Records that were taken and are not delivered."""
+        return self._buffer.records
 
     async def run(self, listening: socket.socket, stop: asyncio.Event, told: Callable[[str], None]) -> int:
         """Serve until `stop`; the number of records that were taken and not delivered."""
@@ -70,7 +78,7 @@ class Bridge:
         self._pages.stopping = True
         with suppress(TimeoutError):
             await asyncio.wait_for(self._buffer.emptied(), FLUSH)
-        left = self._buffer.records
+        left = self._buffer.close()  # who is still sending must not be told that it was taken
         await self._end(runner, tasks)
         return left
 
@@ -124,38 +132,38 @@ def run_bridge(settings: Settings, loglevel: str) -> int:
     """Run until SIGTERM or SIGINT; the exit status. Raises SettingsError and ServiceError at the start."""
     logging.basicConfig(level=loglevel.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     thin_out()
-    logging.getLogger("aiohttp.server").addFilter(Thinned())  # of requests that are no HTTP
-    sources = read_sources(Path(settings.bridge_sources)) if settings.bridge_sources else None
+    for name in ("aiohttp.server", "streams.bridge.sender"):  # a flood of requests that are no HTTP, of failures
+        logging.getLogger(name).addFilter(Thinned())
+    sources = read_sources(Path(settings.sources)) if settings.sources else None
     listening = listen(settings.bridge_host, settings.bridge_port)
-    left = asyncio.run(_until_signal(Bridge, settings, sources, listening))
-    if left:
-        click.echo(f"bestbefore: {left} records that were taken were not delivered: no broker took them in "
-                   f"{FLUSH:g} s; they are lost", err=True)  # fmt: skip
-    return EXIT_LOST if left else 0
+    return asyncio.run(_until_signal(Bridge(settings, sources), listening))
 
 
-async def _until_signal(
-    kind: type[Bridge], settings: Settings, sources: Sources | None, listening: socket.socket
-) -> int:
+async def _until_signal(bridge: Bridge, listening: socket.socket) -> int:
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def asked() -> None:
         stop.set()
         # Whoever asked may kill after ten seconds; a connection that hangs must not keep the process.
-        timer = threading.Timer(STOP, _give_up)
+        timer = threading.Timer(STOP, lambda: os._exit(_ended(bridge.waiting)))
         timer.daemon = True
         timer.start()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked)
-    return await kind(settings, sources).run(listening, stop, _told)
+    return _ended(await bridge.run(listening, stop, _told))
 
 
 def _told(address: str) -> None:
     click.echo(f"bridge  {address}  takes CloudEvents at / and /topics/NAME, OTLP logs at /v1/logs")
 
 
-def _give_up() -> None:
-    sys.stderr.write("bestbefore: the bridge did not end in time; records that were not acknowledged are lost\n")
-    sys.stderr.flush()
-    os._exit(EXIT_LOST)
+def _ended(left: int) -> int:
+    """Say how many records are lost; the exit status."""
+    if left:
+        sys.stderr.write(
+            f"bestbefore: {left} records that were taken were not delivered: no broker took them within "
+            f"{FLUSH:g} s of the signal; they are lost\n"
+        )
+        sys.stderr.flush()
+    return EXIT_LOST if left else 0

@@ -118,7 +118,10 @@ class Pages:
         return made
 
     def _target(self, request: web.Request) -> Target:
-        target = self._router.target(request.match_info.get("topic") or self._settings.bridge_topic)
+        return self._existing(request.match_info.get("topic") or self._settings.bridge_topic)
+
+    def _existing(self, name: str) -> Target:
+        target = self._router.target(name)
         known = self._topics()
         if known is not None and target.topic not in known:
             own = target.source is None
@@ -166,15 +169,14 @@ class Pages:
     # -- logs ------------------------------------------------------------------------------------------------
 
     async def _logs(self, request: web.Request) -> web.Response:
-        named = "topic" in request.match_info
-        target = self._target(request)
+        target = self._target(request) if "topic" in request.match_info else None
         self._room()
         wait = self._wait(request)
         kind = request.headers.get("content-type", "")
         body = await body_of(request, self._buffer, self._settings.bridge_max_body_bytes)
         try:
             logs = decode_logs(body, kind)
-            records, ignored, problems = await self._of_logs(logs, target if named and target.source else None)
+            records, ignored, problems = await self._of_logs(logs, target if target and target.source else None)
             ack = self._buffer.put(records)
         finally:
             self._buffer.release(len(body))
@@ -206,7 +208,7 @@ class Pages:
 
     def _of_log(self, one: Log) -> tuple[Target, Message] | None:
         found = event_of(one)
-        return None if found is None else (self._router.target(found[0]), found[1])
+        return None if found is None else (self._existing(found[0]), found[1])
 
     # -- pages -----------------------------------------------------------------------------------------------
 

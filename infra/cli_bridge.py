@@ -23,7 +23,7 @@ def bridge(
     from infra.bridge import run_bridge  # noqa: PLC0415 -- aiohttp and protobuf are slow to import
 
     given: dict[str, Any] = {
-        "bridge_host": host, "bridge_port": port, "bridge_sources": sources, "bridge_topic": topic
+        "bridge_host": host, "bridge_port": port, "sources": sources, "bridge_topic": topic
     }  # fmt: skip
     ctx.obj = {**ctx.obj, **given}
     status = run_bridge(settings_of(ctx), log_level)

@@ -106,6 +106,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long a sampled input waits for others to fill a batch."""
     inspect_every: str = "10 minutes"
     """How often a worker that embeds loads each model's file anew and replays its golden records."""
+    sources: str = ""
+    """File (`sources.yaml`) that says which adapter reads which topic of other servers; without it none is read."""
     watchdog_after: str = "2 minutes"
     """A worker without progress for this long, although there is work, ends itself."""
     commit_every: str = "1 s"
@@ -128,8 +130,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Secret that senders give as `Authorization: Bearer …`, or as the password of a URL (`http://x:…@bridge:6067/`)."""
     bridge_topic: str = "inference"
     """Topic of events that are sent to `/` or `/v1/logs`; others are named in the path: `/topics/NAME`."""
-    bridge_sources: str = ""
-    """File (`sources.yaml`) of the topics of other servers that may be named; none by default."""
     bridge_headers: tuple[str, ...] = ()
     """Names of further HTTP headers that records keep, such as `x-site`. In the environment: comma-separated."""
     bridge_max_body_bytes: int = 16 << 20
@@ -207,7 +207,7 @@ AT_LEAST_ONE = (
 LISTS = ("dataref_prefixes", "model_prefixes", "bridge_headers")
 
 SECRETS = tuple(name for name in Settings.__struct_fields__ if is_secret(name))
-FILE_NAMES = ("broker_ca", "broker_certificate", "broker_key", "bridge_sources")
+FILE_NAMES = ("broker_ca", "broker_certificate", "broker_key", "sources")
 
 
 def load(environment: Mapping[str, str] | None = None, folder: Path | None = None, **given: Any) -> Settings:

@@ -50,13 +50,13 @@ class Running:
         finally:
             connection.close()
 
-    def samples(self) -> Samples:
+    def samples(self, token: str = "") -> Samples:
         """What `/metrics` says."""
-        return samples(self.port)
+        return samples(self.port, token)
 
-    def waiting(self) -> int:
+    def waiting(self, token: str = "") -> int:
         """Records that are not acknowledged yet."""
-        return int(self.samples()["bestbefore_bridge_queue_records", ()])
+        return int(self.samples(token)["bestbefore_bridge_queue_records", ()])
 
     def memory(self) -> int:
         """Bytes of memory that the process takes."""
@@ -73,9 +73,9 @@ class Running:
 def bridge(settings: Settings, folder: Path, **more: str) -> Iterator[Running]:
     """A bridge on a free port that knows the sources of tests/data/sources; `more` are settings in the environment."""
     given = {
-        **environment(settings), "BESTBEFORE_BRIDGE_PORT": "0", "BESTBEFORE_BRIDGE_SOURCES": str(CONFIG),
+        **environment(settings), "BESTBEFORE_BRIDGE_PORT": "0", "BESTBEFORE_SOURCES": str(CONFIG),
         "BESTBEFORE_BRIDGE_HEADERS": "x-site", "PYTHONPATH": f"{ROOT}:{ROOT / 'client'}", "OMP_NUM_THREADS": "1",
-        **{f"BESTBEFORE_BRIDGE_{name.upper()}": value for name, value in more.items()},
+        **{f"BESTBEFORE_{name.upper()}": value for name, value in more.items()},
     }  # fmt: skip
     errors = folder / "bridge.err"
     with errors.open("w") as err:

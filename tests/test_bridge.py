@@ -30,7 +30,7 @@ from tests.health_rig import get, within
 from tests.sources_rig import CONFIG
 
 DEADLINE_S = 10  # of a stop, as promised
-SHARED = "t0ken"
+ASKED = "t0ken"
 
 
 @pytest.fixture(scope="module")
@@ -44,11 +44,15 @@ def settings(broker: str) -> Settings:
 @pytest.fixture(scope="module")
 def running(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """The bridge that most tests share."""
-    with bridge(settings, tmp_path_factory.mktemp("bridge"), max_body_bytes="1000000") as started:
+    with bridge(settings, tmp_path_factory.mktemp("bridge"), bridge_max_body_bytes="1000000") as started:
         within(30, lambda: get(started.port, "/ready")[0] == 200)
         yield started
-        status, said = started.end()
+        lines = b"\n".join(msgspec.json.encode(event(f"end-{i}")) for i in range(2000))
+        assert started.post("/", lines, {"content-type": "application/x-ndjson"}).status == 202
+        status, said = started.end(DEADLINE_S)  # at once: all that was taken is delivered before it ends
         assert (status, said) == (0, "")
+        ids = {f"end-{i}" for i in range(2000)}
+        assert len(by_id(read_topic(settings.broker, settings.topic("inference")), ids)) == 2000
 
 
 def curl(*arguments: str) -> Any:
@@ -225,13 +229,19 @@ def test_nothing_taken_is_lost_and_no_caller_waits_while_the_broker_is_away(tmp_
     try:
         settings = Settings(broker=own.address, store="sqlite:///unused.db", web_port=0, partitions=2)
         create_topics(settings)
-        token = {**JSON, "Authorization": f"Bearer {SHARED}"}
+        token = {**JSON, "Authorization": f"Bearer {ASKED}"}
         with bridge(
-            settings, tmp_path, **{"token": SHARED}, queue_bytes=str(8 << 20), away_after="8 s", ack_timeout="2 s"
+            settings,
+            tmp_path,
+            **{"bridge_token": ASKED},
+            bridge_queue_bytes=str(8 << 20),
+            bridge_away_after="8 s",
+            bridge_ack_timeout="2 s",
         ) as one:
             within(30, lambda: get(one.port, "/ready")[0] == 200)
             _asks_for_its_token(one)
             assert one.post("/?wait=ack", event("first"), token).status == 200
+            _waits_for_a_broker_that_stands(one, own, token)
             own.kill()
             said = asyncio.run(_flood(one, 1500, token))
             assert {status for status, _ in said} <= {202, 429}
@@ -246,9 +256,9 @@ def test_nothing_taken_is_lost_and_no_caller_waits_while_the_broker_is_away(tmp_
             own.start()
             found = {
                 decode_inference(r.value, r.headers).id
-                for r in arrived(settings, settings.topic("inference"), len(taken) + 1)
+                for r in arrived(settings, settings.topic("inference"), len(taken) + 2)
             }
-            assert found - {"a", "b"} == {"first", *taken}  # those two were sent while it was not told to be away
+            assert found - {"a", "b"} == {"first", "frozen", *taken}  # a and b were sent while it was not told away
             own.kill()
             for i in range(5):
                 assert one.post("/", event(f"lost-{i}"), token).status == 202
@@ -262,11 +272,21 @@ def test_nothing_taken_is_lost_and_no_caller_waits_while_the_broker_is_away(tmp_
 def _asks_for_its_token(one: Running) -> None:
     assert one.post("/", event("x")).status == 401
     assert one.post("/", event("x"), {**JSON, "Authorization": "Bearer t0ke"}).status == 401
-    with_user = one.url.replace("http://", f"http://x:{SHARED}@")  # as in KServe's logger.url
+    with_user = one.url.replace("http://", f"http://x:{ASKED}@")  # as in KServe's logger.url
     data = json.dumps({"id": "x"})
     assert curl(with_user, "-H", "content-type: application/json", "-d", data)[0] == 400
     assert get(one.port, "/metrics")[0] == 401
-    assert get(one.port, "/metrics", SHARED)[0] == 200
+    assert get(one.port, "/metrics", ASKED)[0] == 200
+
+
+def _waits_for_a_broker_that_stands(one: Running, own: Broker, token: dict[str, str]) -> None:
+    process = own.process()
+    assert process is not None
+    process.suspend()
+    answer = one.post("/?wait=ack", event("frozen"), token)
+    assert (answer.status, "may come twice" in answer.text) == (504, True)
+    process.resume()
+    within(30, lambda: one.waiting(ASKED) == 0)
 
 
 async def _flood(one: Running, n: int, headers: dict[str, str]) -> list[tuple[int, str]]:

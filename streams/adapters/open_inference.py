@@ -1,8 +1,8 @@
 """The Open Inference Protocol on topics: Seldon Core 2, MLServer's Kafka topics, the logger of Seldon Core 1.
 
 Whether a record is a request or a response is told by the header `seldon-infer-type` (which also tells JSON from
-protobuf), `type`, or `ce_type` (MLServer writes `Ce-Type`, of CloudEvents 0.3), by the end of the topic's name (`.inputs`, `-output`), or by the body. Seldon's feedback events are
-refused: send labels to the topic `labels`.
+protobuf), `type`, or `ce_type` (MLServer 1.7 writes `Ce-Type`, of CloudEvents 0.3), by the end of the topic's name
+(`.inputs`, `-output`), or by the body. Seldon's feedback events are refused: send labels to the topic `labels`.
 """
 
 from typing import Any, NamedTuple
@@ -77,7 +77,8 @@ def _part(side: Half, tree: dict[str, Any], rows: list[Any], record: Record) -> 
         or key
     )
     return Part(
-        side=side, id=name, model=_text(tree.get("model_name")) or header_of(record, "modelid", "mlserver-model", "ce_modelid"),
+        side=side, id=name,
+        model=_text(tree.get("model_name")) or header_of(record, "modelid", "mlserver-model", "ce_modelid"),
         version=_text(tree.get("model_version")) or header_of(record, "mlserver-version"),
         request=rows if side == "request" else None, response=rows if side == "response" else None,
         trees={"envelope": around, side: tree},

@@ -49,6 +49,7 @@ class Buffer:
         self._wakes = asyncio.Event()
         self._empty = asyncio.Event()
         self._empty.set()
+        self._closed = False
         self.records = self.bytes = 0
 
     @property
@@ -67,7 +68,9 @@ class Buffer:
         self.bytes -= n
 
     def put(self, records: list[Outgoing]) -> Ack:
-        """Take all of them. Raises Refusal (429) where there is no room for all: then none is taken."""
+        """Take all of them. Raises Refusal (429, 503) where there is no room for all: then none is taken."""
+        if self._closed:
+            raise Refusal(503, "stopping", "the bridge is stopping; nothing was taken, send it again", RETRY_AFTER)
         n = sum(cost(one) for one in records)
         if self.bytes + n > self._most_bytes or self.records + len(records) > self._most_records:
             raise self._refusal()
@@ -99,6 +102,11 @@ class Buffer:
             self.records -= 1
         if self.records == 0:
             self._empty.set()
+
+    def close(self) -> int:
+        """Take nothing any more; the number of records that are left."""
+        self._closed = True
+        return self.records
 
     async def emptied(self) -> None:
         """Wait until nothing waits."""

@@ -45,7 +45,7 @@ class Router:
         raise Refusal(
             404, "no_topic",
             f"no topic {name[:100]!r} to send to; there are {known}. Topics of other servers are those of "
-            "sources.yaml, which the setting bridge_sources names",
+            "sources.yaml, which the setting `sources` names",
         )  # fmt: skip
 
     def _patterns(self) -> Iterable[str]:

@@ -1,8 +1,8 @@
-"""From the buffer to the broker: in order, until each record is acknowledged or can never be taken.
+"""From the buffer to the broker, until each record is acknowledged or can never be taken.
 
-One batch is under way at a time. What failed for a reason that passes (broker away, leader moves) is sent again, so the
-delivery is at least once; what the broker will never take (too large for its topic, no right to write) is given up,
-counted and told.
+One batch is under way at a time, so the order is kept as long as nothing fails. What failed for a reason that passes
+(broker away, leader moves) is sent again, so the delivery is at least once; what the broker will never take (too large
+for its topic, no right to write) is given up, counted and told.
 """
 
 import asyncio
@@ -92,14 +92,17 @@ class Sender:
         """Send a batch; what is to be sent again, in order."""
         sent = [await self._begun(producer, one) for one in batch]
         again: list[Waiting] = []
+        why: Exception | None = None
         for one, future in zip(batch, sent, strict=True):
             failure = future if isinstance(future, Exception) else await _outcome(future)
             reason = "" if failure is None else NEVER.get(type(failure), "again")
             if reason == "again":
-                log.warning("a record for %s is sent again: %r", one.record.topic, failure)
+                why = why or failure
                 again.append(one)
                 continue
             self._ended(one, reason, metrics)
+        if again:
+            log.warning("%d records are sent again, because the broker did not take them: %r", len(again), why)
         if len(again) < len(batch):
             self._broker.answered()
         return again
