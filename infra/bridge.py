@@ -132,7 +132,7 @@ def run_bridge(settings: Settings, loglevel: str) -> int:
     """Run until SIGTERM or SIGINT; the exit status. Raises SettingsError and ServiceError at the start."""
     logging.basicConfig(level=loglevel.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     thin_out()
-    for name in ("aiohttp.server", "streams.bridge.sender"):  # a flood of requests that are no HTTP, of failures
+    for name in ("aiohttp.server", "infra.bridge_pages", "streams.bridge.sender"):  # each may say the same for ever
         logging.getLogger(name).addFilter(Thinned())
     sources = read_sources(Path(settings.sources)) if settings.sources else None
     listening = listen(settings.bridge_host, settings.bridge_port)

@@ -25,6 +25,7 @@ from streams.settings import Settings
 log = logging.getLogger(__name__)
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 AWAY_RETRY, NEXT = 10, 200  # seconds; records that are checked before others get their turn
+_EXPECTED = (429, 503, 504)  # the metrics tell how often; what else is refused has to be mended at the sender
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 HELP = """\
 bestbefore bridge
@@ -74,7 +75,8 @@ class Pages:
             answer = await handler(request) if self._may(request) else _unknown_sender()
         except Refusal as refusal:
             self._metrics.refused(refusal.reason)
-            log.debug("refused: %s", refusal)
+            if refusal.status not in _EXPECTED:
+                log.warning("a request to %r is refused (%d): %s", request.path[:200], refusal.status, refusal)
             answer = web.Response(status=refusal.status, text=f"{refusal}\n")
             if refusal.retry_after is not None:
                 answer.headers["Retry-After"] = str(refusal.retry_after)
