@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import aiohttp
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 from infra.local.services import ephemeral
 from infra.topic_admin import create_topics

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import msgspec
-import psutil
+import psutil  # type: ignore[import-untyped]
 from kafka.admin import KafkaAdminClient
 
 from streams.settings import Settings

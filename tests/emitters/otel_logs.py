@@ -2,6 +2,7 @@
 
 import sys
 import time
+from typing import Any
 
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.exporter.otlp.proto.http import Compression
@@ -20,7 +21,7 @@ context = set_span_in_context(NonRecordingSpan(span))
 now = time.time_ns()
 
 
-def emit(name: str, body: object = None, **attributes: object) -> None:
+def emit(name: str, body: Any = None, **attributes: Any) -> None:
     """One log record; `__` in a name stands for a dot."""
     given = {key.replace("__", "."): value for key, value in attributes.items()}
     logger.emit(
