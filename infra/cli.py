@@ -10,6 +10,7 @@ import click
 from infra import show
 from infra.cli_alerts import alerts
 from infra.cli_backtest import backtest
+from infra.cli_bridge import bridge
 from infra.cli_common import formatted, settings_of, store_of
 from infra.cli_contract import asyncapi, topics_verify
 from infra.cli_descriptors import COMMANDS
@@ -164,7 +165,7 @@ def topics_check(ctx: click.Context) -> Any:
 
 
 topics.add_command(topics_verify)
-for command in (*COMMANDS, alerts, asyncapi, backtest, lifecycle, page, sources):
+for command in (*COMMANDS, alerts, asyncapi, backtest, bridge, lifecycle, page, sources):
     main.add_command(command)
 
 

@@ -62,6 +62,17 @@ class Source:
         found = [thing for part in parts for thing in self._things(part, record)]
         return [*self.told(), *found]
 
+    def try_read(self, record: Record) -> None:
+        """Whether the adapter reads the record; nothing is paired or kept. Raises Unadaptable, as `adapt`."""
+        try:
+            self.adapter.read(record, self._extra)
+        except Unadaptable:
+            raise
+        except BadRecord as error:
+            raise Unadaptable(str(error)) from None
+        except RecursionError:
+            raise Unadaptable("the record is nested too deeply to be read") from None
+
     def rest(self) -> list[Unpaired]:
         """The halves that still wait, given up: nothing comes any more."""
         return [*self.told(), *(self.pairing.rest() if self.pairing is not None else ())]
