@@ -204,3 +204,5 @@ class LifecycleEvent(msgspec.Struct, kw_only=True):
     """Anything else than `live`, such as `shadow`, takes over from nobody."""
     message: Annotated[str, msgspec.Meta(max_length=1000, pattern=r"^[^\x00]*$")] = ""
     """For people."""
+    trigger_id: Short = ""
+    """The retrain trigger that it answers, if one."""
