@@ -21,7 +21,7 @@ def change_of(event: LifecycleEvent) -> Change:
     """The event as the assessor sees it."""
     return Change(
         id=event.id, at_us=time_us(event.time), kind=event.kind, version=event.version, previous=event.previous,
-        served=event.served or "live", message=event.message,
+        served=event.served or "live", message=event.message, trigger_id=event.trigger_id,
     )  # fmt: skip
 
 

@@ -227,13 +227,14 @@ def events(ctx: click.Context, model: str | None, kind: Any, check: str | None, 
 
 @main.command()
 @click.option("--model", help="Only this model.")
+@click.option("--open", "unfinished", is_flag=True, help="Only what nobody has finished and nothing has resolved.")
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
 @formatted
 @click.pass_context
-def triggers(ctx: click.Context, model: str | None, limit: int) -> Any:
+def triggers(ctx: click.Context, model: str | None, unfinished: bool, limit: int) -> Any:
     """Retrain triggers, oldest first, and what became of each."""
     store = store_of(ctx)
-    found = store.triggers(model=model, limit=limit)
+    found = (store.open_triggers if unfinished else store.triggers)(model=model, limit=limit)
     ends = {resolution_id(Subject(e.model, e.version), e.event_id): e.event_id for e in found}
     ended = {ends[name]: event.body for name, event in store.by_id(list(ends)).items()}
     return show.triggers(found, ended)

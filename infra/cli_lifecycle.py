@@ -11,7 +11,7 @@ from infra.cli_common import settings_of
 
 KINDS = (
     "deployed", "promoted", "rolled-back", "retrained", "retired", "override-added", "experiment-started",
-    "drill-started",
+    "drill-started", "retraining-started", "retraining-refused",
 )  # fmt: skip
 
 
@@ -22,6 +22,7 @@ KINDS = (
 @click.option("--previous", help="The version that served before.")
 @click.option("--time", "at", help="When it happened, RFC 3339; now by default.")
 @click.option("--id", "name", help="Id of the event: the same id counts once, so a job may send again.")
+@click.option("--trigger", help="Id of the retrain trigger that it answers.")
 @click.option("--shadow", is_flag=True, help="Its answers are not used: it takes over from nobody.")
 @click.option("--message", help="For people.")
 @click.pass_context
@@ -33,7 +34,7 @@ def lifecycle(ctx: click.Context, /, kind: str, model: str, version: str, *, sha
     event: dict[str, Any] = {
         "id": given["name"] or str(uuid.uuid4()), "time": given["at"] or datetime.now(UTC).isoformat(), "kind": kind,
         "model": model, "version": version, "previous": given["previous"] or "",
-        "served": "shadow" if shadow else "live", "message": given["message"] or "",
+        "served": "shadow" if shadow else "live", "message": given["message"] or "", "trigger_id": given["trigger"] or "",
     }  # fmt: skip
     for name in ("model", "version"):
         if not event[name]:

@@ -31,6 +31,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     previous: str = ""
     served: str = "live"  # what the version answers for; only `live` takes traffic away from others
     message: str = ""
+    trigger_id: str = ""
 
 
 class Life(msgspec.Struct):
@@ -109,7 +110,7 @@ def _served(life: Life, policy: PolicyState, subject: Subject, change: Change) -
 def recorded(change: Change, model: str) -> Note:
     """The event of the store that says that a change was told."""
     subject = Subject(model, change.version)
-    fields = {"previous": change.previous, "message": change.message}
+    fields = {"previous": change.previous, "message": change.message, "trigger_id": change.trigger_id}
     body = {
         "id": change.id, "time": rfc3339(change.at_us), "kind": change.kind, "model": model, "version": change.version,
         **{k: v for k, v in fields.items() if v}, **({} if change.served == "live" else {"served": change.served}),

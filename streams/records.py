@@ -138,6 +138,7 @@ class LifecycleEvent(msgspec.Struct, kw_only=True):
     previous: Short = ""
     served: Short = "live"
     message: Annotated[str, msgspec.Meta(max_length=1000, pattern=r"^[^\x00]*$")] = ""
+    trigger_id: Short = ""  # the retrain trigger that it answers
 
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

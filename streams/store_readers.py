@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
+from bestbefore_client.triggers import OPEN_TRIGGERS
 from sqlalchemy import (
     BigInteger,
     Column,
@@ -19,6 +20,7 @@ from sqlalchemy import (
     func,
     select,
     table,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
@@ -164,6 +166,13 @@ class StoreReader:
     ) -> list[StoredEvent]:
         """Retrain triggers; see `events`."""
         return self.events(kind="trigger", model=model, since_us=since_us, after_seq=after_seq, limit=limit)
+
+    def open_triggers(self, model: str | None = None, *, limit: int = 100) -> list[StoredEvent]:
+        """The oldest triggers that nobody has finished and nothing has resolved, in ascending `seq`."""
+        with self._reading() as connection:
+            rows = connection.execute(text(OPEN_TRIGGERS)).mappings()
+            names = [row["trigger_id"] for row in rows if model in (None, row["model"])]
+        return sorted(self.by_id(names[:limit]).values(), key=lambda event: event.seq)
 
     def by_id(self, ids: Sequence[str]) -> dict[str, StoredEvent]:
         """The events with these ids; ids of none are absent."""
