@@ -1,4 +1,4 @@
-"""Dagster: one run for each retrain trigger. `STORE` and `BROKERS` say where the event store and the broker are."""
+"""Dagster: one run for each retrain trigger. `STORE` and `BROKERS` say where event store and broker are."""
 
 import json
 import os
@@ -24,8 +24,8 @@ def train(config: Asked) -> dict[str, Any]:
     """Your training goes here; this one runs the program TRAIN, which prints the version that it has made."""
     trigger = read_trigger(config.trigger)
     tell(config.trigger, STARTED)
-    given = {"MODEL": trigger.model, "VERSION": trigger.version, "TRIGGER_ID": trigger.trigger_id}
-    done = subprocess.run([os.environ["TRAIN"]], env={**os.environ, **given}, check=True, stdout=subprocess.PIPE, text=True)
+    env = {**os.environ, "MODEL": trigger.model, "VERSION": trigger.version, "TRIGGER_ID": trigger.trigger_id}
+    done = subprocess.run([os.environ["TRAIN"]], env=env, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
     return {"trigger": config.trigger, "version": done.stdout.strip()}
 
 

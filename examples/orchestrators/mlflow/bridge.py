@@ -1,7 +1,7 @@
 """MLflow: the registry shows best-before dates, and its webhooks tell the pipeline what was made and deployed.
 
-A webhook only wakes the bridge, which then looks at the registry itself: deliveries that were lost, repeated, late or out
-of order change nothing. What was told already stands in the registry, as tags.
+A webhook only wakes the bridge, which then looks at the registry itself: deliveries that were lost, repeated, late or
+out of order change nothing. What was told already stands in the registry, as tags.
 """
 
 import base64
@@ -19,7 +19,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import psycopg
-from bestbefore_client.triggers import LIFECYCLE, RETRAINED, Trigger, answer, open_triggers
+from bestbefore_client.triggers import DEPLOYED, LIFECYCLE, RETRAINED, Trigger, answer, open_triggers
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 from mlflow import MlflowClient, MlflowException
@@ -28,8 +28,9 @@ log = logging.getLogger("bridge")
 ALIAS = os.environ.get("ALIAS", "production")  # the version that carries it is the one deployed
 EVERY_S = 60  # between looks at store and registry, without a webhook
 EVENTS = ["model_version.created", "model_version_alias.created"]
+DEPLOYED_TAG, UNTOLD = "bestbefore.deployed", ", not told yet"
 MAX_BYTES, TOLERANCE_S = 100_000, 300
-STATUS = "SELECT model, version, body FROM v_status WHERE segment = ''"
+STATUS = "SELECT model, version, body FROM v_status WHERE segment = ''"  # of the whole traffic
 
 
 def genuine(secret: bytes, headers: Mapping[str, str], body: bytes, now: float) -> bool:
@@ -48,7 +49,7 @@ class Webhook(BaseHTTPRequestHandler):
     secret: bytes
     woken: threading.Event
 
-    def do_POST(self) -> None:  # noqa: N802 -- the name that http.server looks for
+    def do_POST(self) -> None:
         size = self.headers.get("Content-Length", "")
         if not size.isdigit() or int(size) > MAX_BYTES:
             return self.send_error(413)
@@ -57,6 +58,9 @@ class Webhook(BaseHTTPRequestHandler):
         self.woken.set()
         self.send_response(204)
         return self.end_headers()
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- as http.server calls it
+        log.debug(format, *args)
 
 
 class Bridge:
@@ -107,39 +111,46 @@ class Bridge:
     def tell_deployed(self, model: Any) -> None:
         """`deployed`, when the alias has moved on; `rolled-back`, when it has moved back.
 
-        Where it stands when the bridge first looks is `promoted`: what is known of that version is kept.
+        Where it stands when the bridge first looks is `promoted`: what is known of that version is kept. A move is
+        noted before and after it is told: whenever we are killed, it is told with the same id, and none is missed.
         """
-        version, told = str(model.aliases.get(ALIAS, "")), model.tags.get("bestbefore.deployed", "")
-        previous = told.split(" ")[0]
-        if version in ("", previous):
-            return
-        kind = "promoted" if not previous else "deployed" if int(version) > int(previous) else "rolled-back"
-        now = datetime.now(UTC)
-        # The same move has the same id, also when we are killed before it is noted, or another bridge tells it too.
-        name = f"mlflow/{uuid.uuid5(uuid.NAMESPACE_URL, f'{model.name}/{version}/{told}')}"
-        send(*event(name, kind, model.name, version, now, previous))
-        note = f"{version} since {now:%Y-%m-%dT%H:%M:%SZ}"
-        self.registry.set_registered_model_tag(model.name, "bestbefore.deployed", note)
+        noted = model.tags.get(DEPLOYED_TAG, "")
+        if noted.endswith(UNTOLD):
+            noted = self.tell_move(model.name, noted.removesuffix(UNTOLD))
+        version, fields = str(model.aliases.get(ALIAS, "")), noted.split()
+        previous, number = (fields[0], int(fields[-1]) + 1) if fields else ("-", 1)
+        if version not in ("", previous):
+            move = f"{version} since {datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ} after {previous} as move {number}"
+            self.registry.set_registered_model_tag(model.name, DEPLOYED_TAG, move + UNTOLD)
+            self.tell_move(model.name, move)
+
+    def tell_move(self, model: str, move: str) -> str:
+        """Tell what the note of a move says. Two bridges that see the same move give it the same id."""
+        version, _, at, _, previous, *_, number = move.split()
+        first, back = previous == "-", previous != "-" and int(version) < int(previous)
+        kind = "promoted" if first else "rolled-back" if back else DEPLOYED
+        name = f"mlflow/{uuid.uuid5(uuid.NAMESPACE_URL, f'{model}/{number}/{version}')}"
+        send(*event(name, kind, model, version, datetime.fromisoformat(at), "" if first else previous))
+        self.registry.set_registered_model_tag(model, DEPLOYED_TAG, move)
+        return move
 
 
 def tags(status: dict[str, Any] | None, asked: list[Trigger]) -> dict[str, str]:
     """What is shown of a version; empty values are removed."""
     quality, forecast = (status or {}).get("quality") or {}, (status or {}).get("forecast") or {}
-    known = quality.get("estimate") is not None
+    measured = "{metric} {estimate:.3f} [{low:.3f}, {high:.3f}] {basis}"
+    unknown = "beyond the horizon" if forecast.get("censored") else forecast.get("reason") or ""
     first = asked[0] if asked else None
     return {
-        "bestbefore.best_before": forecast.get("best_before")
-        or ("beyond the horizon" if forecast.get("censored") else forecast.get("reason") or ""),
+        "bestbefore.best_before": forecast.get("best_before") or unknown,
         "bestbefore.good_until_90": forecast.get("low") or "",
-        "bestbefore.quality": "{metric} {estimate:.3f} [{low:.3f}, {high:.3f}] {basis}".format(**quality) if known else "",
+        "bestbefore.quality": measured.format(**quality) if quality.get("estimate") is not None else "",
         "bestbefore.asked": f"{first.action} by {first.retrain_by}" if first else "",
         "bestbefore.trigger": first.trigger_id if first else "",
     }
 
 
-def event(
-    name: str, kind: str, model: str, version: str, at: datetime, previous: str = ""
-) -> tuple[bytes, bytes]:
+def event(name: str, kind: str, model: str, version: str, at: datetime, previous: str = "") -> tuple[bytes, bytes]:
     """A lifecycle event: key and value of the record."""
     told = {"id": name, "time": at.isoformat(), "kind": kind, "model": model, "version": version, "previous": previous}
     return model.encode(), json.dumps(told).encode()
@@ -150,6 +161,7 @@ def send(key: bytes, value: bytes) -> None:
     producer = KafkaProducer(bootstrap_servers=os.environ["BROKERS"], acks="all")
     try:
         producer.send(os.environ.get("PREFIX", "bestbefore.") + LIFECYCLE, key=key, value=value).get(timeout=60)
+        log.info("told: %s", value.decode())
     finally:
         producer.close()
 
@@ -190,5 +202,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
+    logging.basicConfig(format="%(asctime)s %(name)s %(message)s")
+    log.setLevel(logging.INFO)
     main()

@@ -1,4 +1,4 @@
-"""Prefect: one flow run for each retrain trigger. `STORE` and `BROKERS` say where the event store and the broker are."""
+"""Prefect: one flow run for each retrain trigger. `STORE` and `BROKERS` say where event store and broker are."""
 
 import asyncio
 import logging
@@ -21,8 +21,8 @@ EVERY_S = 10
 def train(trigger: dict[str, Any]) -> str:
     """Your training goes here; this one runs the program TRAIN, which prints the version that it has made."""
     asked = read_trigger(trigger)
-    given = {"MODEL": asked.model, "VERSION": asked.version, "TRIGGER_ID": asked.trigger_id}
-    done = subprocess.run([os.environ["TRAIN"]], env={**os.environ, **given}, check=True, stdout=subprocess.PIPE, text=True)
+    env = {**os.environ, "MODEL": asked.model, "VERSION": asked.version, "TRIGGER_ID": asked.trigger_id}
+    done = subprocess.run([os.environ["TRAIN"]], env=env, check=True, stdout=subprocess.PIPE, text=True)  # noqa: S603
     return done.stdout.strip()
 
 
