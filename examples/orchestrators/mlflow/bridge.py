@@ -26,7 +26,7 @@ from mlflow import MlflowClient, MlflowException
 
 log = logging.getLogger("bridge")
 ALIAS = os.environ.get("ALIAS", "production")  # the version that carries it is the one deployed
-EVERY_S = 60  # between looks at store and registry, without a webhook
+EVERY_S = float(os.environ.get("EVERY_S", "60"))  # between looks at store and registry, without a webhook
 EVENTS = ["model_version.created", "model_version_alias.created"]
 DEPLOYED_TAG, UNTOLD = "bestbefore.deployed", ", not told yet"
 MAX_BYTES, TOLERANCE_S = 100_000, 300
@@ -139,10 +139,10 @@ def tags(status: dict[str, Any] | None, asked: list[Trigger]) -> dict[str, str]:
     """What is shown of a version; empty values are removed."""
     quality, forecast = (status or {}).get("quality") or {}, (status or {}).get("forecast") or {}
     measured = "{metric} {estimate:.3f} [{low:.3f}, {high:.3f}] {basis}"
-    unknown = "beyond the horizon" if forecast.get("censored") else forecast.get("reason") or ""
+    unknown = "beyond the horizon" if forecast.get("censored") else f"unknown: {forecast.get('reason')}"
     first = asked[0] if asked else None
     return {
-        "bestbefore.best_before": forecast.get("best_before") or unknown,
+        "bestbefore.best_before": (forecast.get("best_before") or unknown) if forecast else "",
         "bestbefore.good_until_90": forecast.get("low") or "",
         "bestbefore.quality": measured.format(**quality) if quality.get("estimate") is not None else "",
         "bestbefore.asked": f"{first.action} by {first.retrain_by}" if first else "",
@@ -177,9 +177,12 @@ def pages(search: Any) -> Iterator[Any]:
 
 
 def subscribe(registry: MlflowClient, url: str, secret: str) -> None:
-    """Make the webhook in MLflow, unless it is there."""
-    if not any(webhook.url == url for webhook in pages(registry.list_webhooks)):
+    """Make the webhook in MLflow, or give the one that is there our secret."""
+    found = next((webhook for webhook in pages(registry.list_webhooks) if webhook.url == url), None)
+    if found is None:
         registry.create_webhook("bestbefore", url, EVENTS, description="tells best-before dates", secret=secret)
+    else:
+        registry.update_webhook(found.webhook_id, secret=secret)
 
 
 def main() -> None:
