@@ -9,7 +9,7 @@ import click
 
 from infra import show
 from infra.cli_backtest import backtest
-from infra.cli_common import formatted, settings_of, store_of
+from infra.cli_common import formatted, settings_of, store_of, with_sources
 from infra.cli_descriptors import COMMANDS
 from infra.cli_lifecycle import lifecycle
 from infra.cli_sources import sources
@@ -178,12 +178,13 @@ for command in (*COMMANDS, backtest, lifecycle, sources):
     help="One per model version.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the results.")
+@with_sources
 @click.pass_context
-def replay(ctx: click.Context, events: tuple[Path, ...], folders: tuple[Path, ...], out: Path) -> None:
+def replay(ctx: click.Context, events: tuple[Path, ...], folders: tuple[Path, ...], out: Path, sources: Any) -> None:
     """Run the very same estimators over recorded events (JSONL, Parquet), without a broker."""
     from infra.replay import replay as run  # noqa: PLC0415 -- as above
 
-    result = run(events, folders, out, settings_of(ctx), progress=show.Progress("replaying"))
+    result = run(events, folders, out, settings_of(ctx), sources=sources, progress=show.Progress("replaying"))
     click.echo(
         f"{result.events} events, {result.labels} labels, {result.inputs} inputs -> {result.status} status lines, "
         f"{result.mismatches} mismatch lines, {result.triggers} retrain triggers, {result.lifecycle} lifecycle lines"

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from infra import show
-from infra.cli_common import settings_of, store_of
+from infra.cli_common import settings_of, store_of, with_sources
 
 FOLDER = click.Path(path_type=Path)
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -118,9 +118,10 @@ def register(ctx: click.Context, folder: Path, accept_mismatches: bool) -> None:
 @click.option("--version", help="Version of the model, where nothing else tells it.")
 @click.option("--declared", type=click.Path(path_type=Path, exists=True), help="Folder or file of what people declare.")
 @click.option("--force", is_flag=True, help="Measured figures replace those already in the folder.")
+@with_sources
 def describe(
     artefacts: tuple[Path, ...], events: tuple[Path, ...], out: Path, model: str | None, version: str | None,
-    declared: Path | None, force: bool,
+    declared: Path | None, force: bool, sources: Any,
 ) -> None:  # fmt: skip
     """Write descriptors from ARTEFACTS and recorded events, so that people write only goals, risks and thresholds.
 
@@ -131,7 +132,7 @@ def describe(
 
     if not artefacts and not events:
         raise click.UsageError("give artefacts, --events, or both")
-    done = run(artefacts, events, out, model=model, version=version, declared=declared, force=force)
+    done = run(artefacts, events, out, model=model, version=version, declared=declared, force=force, sources=sources)
     for path in done.files:
         click.echo(f"wrote {path}")
     for note in done.notes:

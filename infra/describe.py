@@ -19,6 +19,7 @@ from models.describing_merge import joined_trees
 from models.describing_people import Left, left_for_people
 from models.descriptors.paths import KINDS, value_at
 from models.reference import compile_reference
+from streams.adapters.config import Sources
 from streams.errors import DescriptorError
 
 _STEP = re.compile(r"""\.?[^.\[\]]+|\["[^"]*"\]""")
@@ -44,6 +45,7 @@ def describe(
     version: str | None = None,
     declared: Path | None = None,
     force: bool = False,
+    sources: Sources | None = None,
 ) -> Described:
     """Write the eight descriptors of one model version into the folder `out`, from artefacts and recorded events.
 
@@ -59,7 +61,7 @@ def describe(
     people, _ = joined_trees({"existing": existing, "declared": said})
     known, _ = joined_trees({"people": people, "imported": imported})
     name = _name(people, model, version)
-    seen = recorded(events, *name, notes) if events else None
+    seen = recorded(events, *name, notes, sources) if events else None
     artefact = _model(files, known, said if force else people, out)
     measured = _measured(seen, artefact, known, notes)
     layers = {"existing": existing, "declared": said, "imported": imported, "measured": measured}

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from infra.recording import Recording, Sample, read_recording, sorted_by_time
 from models.columns import Inferences
 from models.describing_columns import Observations, Part, Truths, gather, texts_of
+from streams.adapters.config import Sources
 from streams.batches import Stamped, event_batch
 from streams.errors import DescriptorError
 from streams.frames import decode_batch
@@ -33,12 +34,14 @@ class _Piece(NamedTuple):
     ids: pa.Array
 
 
-def recorded(events: Sequence[Path], model: str, version: str, notes: list[str]) -> Recorded:
+def recorded(
+    events: Sequence[Path], model: str, version: str, notes: list[str], sources: Sources | None = None
+) -> Recorded:
     """Read the files and keep what is about one model version; an empty name stands for the only one there.
 
     Raises RecordingError, and DescriptorError where none or several remain.
     """
-    recording = read_recording(events)
+    recording = read_recording(events, sources)
     if recording.rejected:
         notes.append(
             f"{len(recording.rejected)} records cannot be read and are left out; first: {recording.rejected[0]}"

@@ -2,7 +2,8 @@
 
 A row with `inference_id` and a tensor (`dtype`, `shape`, `data`) is a sampled input, one with `inference_id` alone a
 label, one with `kind` a lifecycle event, one with `recorder` a client's heartbeat, any other an inference event.
-Parquet columns are those of frames. The order in the files does not matter.
+Parquet columns are those of frames. The order in the files does not matter. With sources.yaml, lines of a topic that it
+names are read by their adapter; the name of a file without its ending is the topic of lines that do not tell it.
 """
 
 import base64
@@ -16,9 +17,12 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from infra.source_samples import record_of
 from infra.table_files import TableError, read_table
 from models.lifecycle import TOLD
-from streams.errors import BadRecord, BestbeforeError
+from streams.adapters.config import Sources
+from streams.adapters.contract import Thing, Unpaired
+from streams.errors import BadRecord, BestbeforeError, SettingsError
 from streams.heartbeats import Heartbeat, decode_heartbeat
 from streams.records import (
     InferenceEvent,
@@ -31,6 +35,9 @@ from streams.records import (
     decode_lifecycle,
     time_us,
 )
+
+
+LOGS, OWN_LOGS = (".parquet", ".jsonl", ".ndjson"), (".json", ".log")  # what is read of a folder
 
 
 class RecordingError(BestbeforeError):
@@ -62,12 +69,14 @@ class Recording:
         return sum(int(t.num_rows) for t in self.tables) + len(self.events)
 
 
-def read_recording(paths: Sequence[Path]) -> Recording:
+def read_recording(paths: Sequence[Path], sources: Sources | None = None) -> Recording:
     """Read files, and the files in folders. Raises RecordingError naming the file."""
     recording = Recording()
-    for path in _files(paths):
+    for path in _files(paths, LOGS if sources is None else (*LOGS, *OWN_LOGS)):
         try:
-            if path.suffix == ".parquet":
+            if sources is not None and path.suffix != ".parquet":
+                _read_logs(path, sources, recording)
+            elif path.suffix == ".parquet":
                 _read_parquet(path, recording)
             else:
                 _read_lines(path, recording)
@@ -75,6 +84,8 @@ def read_recording(paths: Sequence[Path]) -> Recording:
             raise RecordingError(f"{path} cannot be read: {error}") from None
         except TableError as error:
             raise RecordingError(str(error)) from None
+    for entry in sources.entries if sources is not None else ():
+        _sort(entry.source.rest(), entry.where, recording)
     if not (recording.tables or recording.events):
         raise RecordingError(_nothing_in(paths, recording))
     return recording
@@ -90,10 +101,10 @@ def _nothing_in(paths: Sequence[Path], recording: Recording) -> str:
     return f"{text}; rows that cannot be read: {len(rejected)}, first {rejected[0]}" if rejected else text
 
 
-def _files(paths: Sequence[Path]) -> Iterator[Path]:
+def _files(paths: Sequence[Path], endings: Sequence[str]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            yield from sorted(p for p in path.iterdir() if p.suffix in (".parquet", ".jsonl", ".ndjson"))
+            yield from sorted(p for p in path.iterdir() if p.suffix in endings)
         else:
             yield path
 
@@ -127,6 +138,35 @@ def _read_lines(path: Path, recording: Recording) -> None:
                 recording.rejected.append(f"{place}: {error}")
                 continue
             _take(fields, place, recording, line)
+
+
+def _read_logs(path: Path, sources: Sources, recording: Recording) -> None:
+    """Lines of topics that sources.yaml names, by their adapters; others as lines of this project."""
+    modified = path.stat().st_mtime_ns // 1000
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            place = f"{path}:{number}"
+            try:
+                record = record_of(path, number, line, None, modified, default=path.stem)
+                fitting = sources.of(record.topic)
+                if fitting is not None:
+                    _sort(fitting[0].adapt(record, fitting[1]), place, recording)
+                    continue
+                _take(json.loads(record.value or b""), place, recording, record.value)
+            except (BadRecord, SettingsError, ValueError, RecursionError) as error:
+                recording.rejected.append(f"{place}: {error}")
+
+
+def _sort(things: Sequence[Thing], place: str, recording: Recording) -> None:
+    for thing in things:
+        if isinstance(thing, Unpaired):
+            recording.rejected.append(f"{place}: {thing.side} {thing.id} without its other half: {thing.reason}")
+        elif isinstance(thing, LabelEvent):
+            recording.labels.append(thing)
+        else:
+            recording.events.append(thing)
 
 
 def _take(fields: Any, place: str, recording: Recording, line: bytes | None = None) -> None:

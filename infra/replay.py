@@ -30,6 +30,7 @@ from models.profile import Profile
 from models.reference import ModelFile, Reference
 from models.subject_state import State, fresh
 from models.window_book import Batch, Clock, WindowBook
+from streams.adapters.config import Sources
 from streams.asking import Request, ask, ask_of_events, ask_of_frame, request_of
 from streams.batches import (
     Labelled,
@@ -90,6 +91,7 @@ def replay(
     out: Path,
     settings: Settings,
     *,
+    sources: Sources | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Result:
     """Run recorded events through the estimators and write status, mismatches, triggers and a plot into `out`.
@@ -97,7 +99,7 @@ def replay(
     Raises RecordingError and DescriptorError.
     """
     references = [load_reference(folder) for folder in descriptors]
-    recording = read_recording(paths)
+    recording = read_recording(paths, sources)
     engine = Engine(references, settings, labelled={label.inference_id for label in recording.labels})
     steps = sorted(_steps(recording, engine.shortest), key=lambda s: s.time)
     for done, step in enumerate(steps, 1):

@@ -1,4 +1,4 @@
-"""Recorded samples of other servers' topics, for `bestbefore sources test`.
+"""Recorded samples of other servers' topics, for `bestbefore sources test`, and logs of one's own.
 
 A file holds one record, or one in each line where its first line is a JSON object by itself. Lines of `kcat -C -J` keep
 topic, key, headers and time; `payload_base64` may stand for a `payload` that is not text.
@@ -31,7 +31,7 @@ def records_of(path: Path, topic: str | None) -> list[tuple[int, Record]]:
         )
     if _object(lines[0][1]) is None:
         return [(1, Record(_required(path, topic), content, timestamp=modified))]
-    return [(number, _record(path, number, line, topic, modified)) for number, line in lines]
+    return [(number, record_of(path, number, line, topic, modified)) for number, line in lines]
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
@@ -48,10 +48,16 @@ def _required(path: Path, topic: str | None) -> str:
     return topic
 
 
-def _record(path: Path, number: int, line: bytes, topic: str | None, modified: int) -> Record:
+def record_of(
+    path: Path, number: int, line: bytes, topic: str | None, modified: int, default: str | None = None
+) -> Record:
+    """One line as a record; `default` is its topic where neither `topic` nor the line says one.
+
+    Raises SettingsError where nothing tells the topic, or `kcat -C -J` wrote no such line.
+    """
     fields = _object(line)
     if fields is None or "topic" not in fields or not fields.keys() & {"payload", "payload_base64"}:
-        return Record(_required(path, topic), line.strip(), timestamp=modified)
+        return Record(topic or default or _required(path, None), line.strip(), timestamp=modified)
     try:
         value = _value(fields)
         pairs = fields.get("headers") or []
