@@ -4,6 +4,7 @@ Every topic is one source here, and a source may say at any time how far all of 
 read in order. So windows close as they do live when nobody is late.
 """
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -48,7 +49,7 @@ from streams.errors import ModelError
 from streams.frames import decode_batch
 from streams.heartbeats import heartbeat_batch
 from streams.inspecting import inspection_of
-from streams.records import LabelEvent, time_us
+from streams.records import InferenceEvent, LabelEvent, time_us
 from streams.registry import Registry
 from streams.settings import Settings
 from streams.store_rows import Event, Prediction
@@ -78,11 +79,12 @@ class Result(NamedTuple):
 
 
 class Step(NamedTuple):
-    """Some rows of one kind, none older than those of the step before."""
+    """Some rows of one kind and one window. Labels come after the inferences before the last of them."""
 
     time: int
     kind: str
     rows: Any
+    after: int = 0
 
 
 def replay(
@@ -101,7 +103,7 @@ def replay(
     references = [load_reference(folder) for folder in descriptors]
     recording = read_recording(paths, sources)
     engine = Engine(references, settings, labelled={label.inference_id for label in recording.labels})
-    steps = sorted(_steps(recording, engine.shortest), key=lambda s: s.time)
+    steps = sorted(_steps(recording, engine.shortest), key=lambda s: max(s.time, s.after))
     for done, step in enumerate(steps, 1):
         engine.take(step)
         progress(done, len(steps))
@@ -158,16 +160,23 @@ def write_requests(requests: Iterable[Request], out: Path) -> int:
 def _steps(recording: Recording, window_us: int) -> Iterator[Step]:
     for table in recording.tables:
         yield from _table_steps(table, window_us)
-    for i, event in enumerate(recording.events):
-        yield Step(time_us(event.time), "event", (i, event))
-    for label in sorted_by_time(recording.labels):
-        yield Step(time_us(label.time), LABELS, [label])
+    for events in _by_window(sorted_by_time(recording.events), window_us):
+        yield Step(time_us(events[0].time), "events", events)
+    for labels in _by_window(sorted_by_time(recording.labels), window_us):
+        yield Step(time_us(labels[0].time), LABELS, labels, after=time_us(labels[-1].time))
     for happened in sorted_by_time(recording.lifecycle):
         yield Step(time_us(happened.time), LIFECYCLE, happened)
     for heartbeat in sorted_by_time(recording.heartbeats):
         yield Step(time_us(heartbeat.time), "heartbeat", heartbeat)
     for sample in sorted_by_time(recording.inputs):
         yield Step(time_us(sample.meta.time), INPUTS, sample)
+
+
+def _by_window(rows: Sequence[Any], window_us: int) -> Iterator[list[Any]]:
+    """Rows in event time, in lists that do not cross the end of a window: columns are far cheaper than single rows."""
+    for _, mine in itertools.groupby(rows, lambda row: time_us(row.time) // window_us):
+        while chunk := list(itertools.islice(mine, MAX_ROWS)):
+            yield chunk
 
 
 def _table_steps(table: pa.Table, window_us: int) -> Iterator[Step]:
@@ -227,8 +236,8 @@ class Engine:
         self._offset += 1
         if step.kind == INFERENCE:
             self._frame(step.rows)
-        elif step.kind == "event":
-            self._event(step.rows[1])
+        elif step.kind == "events":
+            self._events(step.rows)
         elif step.kind == "heartbeat":
             self._add(INFERENCE, heartbeat_batch(step.rows, self._offset, step.time))
         elif step.kind == LABELS:
@@ -267,10 +276,10 @@ class Engine:
         newest = int(decoded.rows.time.max()) if len(decoded.rows) else 0
         self._add(INFERENCE, frame_batch(decoded, self._offset, newest, self._registry.describes))
 
-    def _event(self, event: Any) -> None:
-        stamped = [Stamped(self._offset, time_us(event.time), event)]
+    def _events(self, events: Sequence[InferenceEvent]) -> None:
+        stamped = [Stamped(self._offset, time_us(event.time), event) for event in events]
         rate, registry = self._settings.keep_rate, self._registry
-        asked = ask_of_events([event], rate, registry.get)
+        asked = ask_of_events(events, rate, registry.get)
         self._keep(ask(kept_of_events(stamped, rate, registry.temperature), rate, registry.get))
         self._add(INFERENCE, event_batch(stamped, registry.describes, asked))
 
