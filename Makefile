@@ -55,8 +55,7 @@ previous: $(STAMP) ## after a release: the wheels of the last tag, which the tes
 	  rm -f tests/data/previous/*.whl && cp "$$made"/wheels/*.whl tests/data/previous/ && ls tests/data/previous
 
 lock: $(STAMP) ## renew constraints.txt; what is there stays unless it must change (ARGS=--upgrade: the newest)
-	@$(call pip,--target $(VENV)/uv --upgrade uv==0.13.9)
-	@echo ./client | PYTHONPATH=$(VENV)/uv $(BIN)/python -m uv pip compile --quiet - pyproject.toml client/pyproject.toml \
+	@echo ./client | $(BIN)/python -m uv pip compile --quiet - pyproject.toml client/pyproject.toml \
 	  --all-extras --group pyproject.toml:lint --group pyproject.toml:test --group pyproject.toml:audit --universal \
 	  --python-version 3.11 --no-emit-package bestbefore --no-emit-package bestbefore-client --no-annotate --no-header \
 	  $(ARGS) --output-file $(LOCK)
