@@ -183,14 +183,23 @@ for command in (*COMMANDS, backtest, lifecycle, sources):
 def replay(ctx: click.Context, events: tuple[Path, ...], folders: tuple[Path, ...], out: Path, sources: Any) -> None:
     """Run the very same estimators over recorded events (JSONL, Parquet), without a broker."""
     from infra.replay import replay as run  # noqa: PLC0415 -- as above
+    from infra.replay_text import lines_of  # noqa: PLC0415 -- as above
 
-    result = run(events, folders, out, settings_of(ctx), sources=sources, progress=show.Progress("replaying"))
+    settings = settings_of(ctx)
+    result = run(events, folders, out, settings, sources=sources, progress=show.Progress("replaying"))
     click.echo(
         f"{result.events} events, {result.labels} labels, {result.inputs} inputs -> {result.status} status lines, "
         f"{result.mismatches} mismatch lines, {result.triggers} retrain triggers, {result.lifecycle} lifecycle lines"
         + (f", {result.requests} label requests" if result.requests else "")
         + f" in {out}"
     )
+    for line in lines_of(result):
+        click.echo(line)
+    if result.labels and settings.keep_rate < 1:
+        click.echo(
+            f"  note: {result.used} labels at most are used, as live workers would with keep_rate {settings.keep_rate:g}; "
+            "BESTBEFORE_KEEP_RATE=1 uses all", err=True,
+        )  # fmt: skip
     if result.rejected:
         click.echo(
             f"  note: {result.rejected} rows cannot be read and are left out; {out}/rejected.txt says why", err=True

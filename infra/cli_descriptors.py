@@ -11,6 +11,7 @@ import click
 from infra import show
 from infra.cli_common import settings_of, store_of, with_sources
 
+FEW = 8  # of what is left for people, unless all is asked for
 FOLDER = click.Path(path_type=Path)
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -117,11 +118,14 @@ def register(ctx: click.Context, folder: Path, accept_mismatches: bool) -> None:
 @click.option("--model", help="Name of the model, where nothing else tells it.")
 @click.option("--version", help="Version of the model, where nothing else tells it.")
 @click.option("--declared", type=click.Path(path_type=Path, exists=True), help="Folder or file of what people declare.")
+@click.option("--first", metavar="DURATION", help="Measure only the beginning of the events, as in '3 weeks': the time "
+              "in which the model was as it should be.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Measured figures replace those already in the folder.")
+@click.option("--all", "everything", is_flag=True, help="List everything that is left for people.")
 @with_sources
 def describe(
     artefacts: tuple[Path, ...], events: tuple[Path, ...], out: Path, model: str | None, version: str | None,
-    declared: Path | None, force: bool, sources: Any,
+    declared: Path | None, first: str | None, force: bool, everything: bool, sources: Any,
 ) -> None:  # fmt: skip
     """Write descriptors from ARTEFACTS and recorded events, so that people write only goals, risks and thresholds.
 
@@ -132,16 +136,33 @@ def describe(
 
     if not artefacts and not events:
         raise click.UsageError("give artefacts, --events, or both")
-    done = run(artefacts, events, out, model=model, version=version, declared=declared, force=force, sources=sources)
+    done = run(
+        artefacts, events, out, model=model, version=version, declared=declared, force=force, sources=sources,
+        first_us=_duration(first),
+    )  # fmt: skip
     for path in done.files:
         click.echo(f"wrote {path}")
     for note in done.notes:
         click.echo(f"  note: {note}")
-    if done.left:
+    shown = done.left if everything else done.left[:FEW]
+    if shown:
         click.echo("Left for people, who alone know it:")
-    for one in done.left:
+    for one in shown:
         click.echo(f"  {one.path}: {one.why}; for example  {one.example}")
+    if len(done.left) > len(shown):
+        click.echo(
+            f"  and {len(done.left) - len(shown)} more, each so that a check need not say unknown; --all lists them"
+        )
     click.echo(f"Next: bestbefore check {out}")
+
+
+def _duration(text: str | None) -> int | None:
+    from models.units import duration_us  # noqa: PLC0415 -- pint is slow to import
+
+    try:
+        return None if text is None else duration_us(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--first") from None
 
 
 @click.command()

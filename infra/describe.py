@@ -46,9 +46,11 @@ def describe(
     declared: Path | None = None,
     force: bool = False,
     sources: Sources | None = None,
+    first_us: int | None = None,
 ) -> Described:
     """Write the eight descriptors of one model version into the folder `out`, from artefacts and recorded events.
 
+    `sources` tell how logs of one's own are read; of the events, only the first `first_us` microseconds count.
     `declared` is a folder of descriptors, or one YAML file with the kinds as keys. What `out` holds counts most, then
     `declared`, artefacts, measurements; with `force`, `declared`, measurements and artefacts count more than `out`.
     Raises DescriptorError and RecordingError; nothing was written then.
@@ -61,7 +63,7 @@ def describe(
     people, _ = joined_trees({"existing": existing, "declared": said})
     known, _ = joined_trees({"people": people, "imported": imported})
     name = _name(people, model, version)
-    seen = recorded(events, *name, notes, sources) if events else None
+    seen = recorded(events, *name, notes, sources=sources, first_us=first_us) if events else None
     artefact = _model(files, known, said if force else people, out)
     measured = _measured(seen, artefact, known, notes)
     layers = {"existing": existing, "declared": said, "imported": imported, "measured": measured}

@@ -35,13 +35,17 @@ class _Piece(NamedTuple):
 
 
 def recorded(
-    events: Sequence[Path], model: str, version: str, notes: list[str], sources: Sources | None = None
-) -> Recorded:
+    events: Sequence[Path], model: str, version: str, notes: list[str], *,
+    sources: Sources | None = None, first_us: int | None = None,
+) -> Recorded:  # fmt: skip
     """Read the files and keep what is about one model version; an empty name stands for the only one there.
+
+    With `first_us` only the first microseconds of the recording are kept.
 
     Raises RecordingError, and DescriptorError where none or several remain.
     """
     recording = read_recording(events, sources)
+    recording = recording if first_us is None else recording.first(first_us)
     if recording.rejected:
         notes.append(
             f"{len(recording.rejected)} records cannot be read and are left out; first: {recording.rejected[0]}"

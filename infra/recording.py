@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from infra.source_samples import record_of
@@ -68,6 +69,20 @@ class Recording:
         """Inference events."""
         return sum(int(t.num_rows) for t in self.tables) + len(self.events)
 
+    def first(self, length_us: int) -> "Recording":
+        """The inferences and inputs of the first `length_us` microseconds, and the labels that are about them."""
+        starts = [pc.min(_us(t)).as_py() for t in self.tables if t.num_rows]
+        end = min([*starts, *(time_us(e.time) for e in self.events)]) + length_us
+        tables = [t.filter(pc.less(_us(t), end)) for t in self.tables]
+        events = [e for e in self.events if time_us(e.time) < end]
+        known = {e.id for e in events}.union(*(map(str, t.column("id").to_pylist()) for t in tables))
+        return Recording(
+            tables, events,
+            labels=[label for label in self.labels if label.inference_id in known],
+            inputs=[sample for sample in self.inputs if time_us(sample.meta.time) < end],
+            rejected=self.rejected,
+        )  # fmt: skip
+
 
 def read_recording(paths: Sequence[Path], sources: Sources | None = None) -> Recording:
     """Read files, and the files in folders. Raises RecordingError naming the file."""
@@ -89,6 +104,10 @@ def read_recording(paths: Sequence[Path], sources: Sources | None = None) -> Rec
     if not (recording.tables or recording.events):
         raise RecordingError(_nothing_in(paths, recording))
     return recording
+
+
+def _us(table: pa.Table) -> Any:
+    return table.column("time").cast(pa.timestamp("us", "UTC")).cast(pa.int64())
 
 
 def _nothing_in(paths: Sequence[Path], recording: Recording) -> str:

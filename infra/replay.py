@@ -64,7 +64,11 @@ _FILES = {
 
 
 class Result(NamedTuple):
-    """What was replayed and what came of it; `rejected` counts rows, `undescribed` names model versions."""
+    """What was replayed and what came of it; `rejected` counts rows, `undescribed` names model versions.
+
+    `latest` is the last status line of all traffic of each version, `asked` the triggers, `used` how many labels could be
+    joined at the rate at which predictions are kept.
+    """
 
     events: int
     labels: int
@@ -76,6 +80,10 @@ class Result(NamedTuple):
     requests: int = 0
     rejected: int = 0
     undescribed: tuple[str, ...] = ()
+    latest: tuple[dict[str, Any], ...] = ()
+    asked: tuple[dict[str, Any], ...] = ()
+    plots: tuple[Path, ...] = ()
+    used: int = 0
 
 
 class Step(NamedTuple):
@@ -112,9 +120,7 @@ def replay(
     lines = write_notes(engine.notes, out)
     if recording.rejected:
         (out / "rejected.txt").write_text("\n".join(recording.rejected) + "\n", "utf-8")
-    plot_status(
-        [n.body for n in engine.notes if n.kind == "status"], [n.body for n in engine.notes if n.kind == "trigger"], out
-    )
+    told, asked = ([n.body for n in engine.notes if n.kind == kind] for kind in ("status", "trigger"))
     return Result(
         recording.size(),
         len(recording.labels),
@@ -126,7 +132,21 @@ def replay(
         write_requests(engine.requests.values(), out),
         len(recording.rejected),
         _undescribed(engine.notes),
+        latest=_latest(told),
+        asked=tuple(asked),
+        plots=tuple(plot_status(told, asked, out)),
+        used=engine.wanted,
     )
+
+
+def _latest(told: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Of all traffic of each version the last line; its verdicts are those of the last window that had traffic."""
+    last: dict[tuple[str, str], dict[str, Any]] = {}
+    for line in (s for s in told if s["segment"] is None):
+        name = (line["model"], line["version"])
+        verdicts = line["verdicts"] if line["window"]["n"] or name not in last else last[name]["verdicts"]
+        last[name] = {**line, "verdicts": verdicts}
+    return tuple(last.values())
 
 
 def _undescribed(notes: Iterable[Note]) -> tuple[str, ...]:
@@ -223,6 +243,7 @@ class Engine:
         self._changes_seen: set[tuple[str, str]] = set()
         self._offset = 0
         self._window = -END
+        self.wanted = len(self._wanted)  # inferences that have a label and whose prediction is kept
         self.notes: list[Note] = []
         self.requests: dict[tuple[str, str, str], Request] = {}  # by model, version and inference
 

@@ -15,8 +15,8 @@ from streams.adapters.contract import Record
 from streams.errors import SettingsError
 
 
-def records_of(path: Path, topic: str | None) -> list[tuple[int, Record]]:
-    """The records of a file, each with the line it begins in. `topic` wins over what lines say.
+def records_of(path: Path, topic: str | None, default: str | None = None) -> list[tuple[int, Record]]:
+    """The records of a file, each with the line it begins in. `topic` wins over what lines say, and these over `default`.
 
     Raises SettingsError for a file that cannot be read, is empty, or does not tell the topic.
     """
@@ -30,8 +30,8 @@ def records_of(path: Path, topic: str | None) -> list[tuple[int, Record]]:
             f"{path} is empty; record some of the topic, as in: kcat -C -J -c 10 -t TOPIC > {path.name}"
         )
     if _object(lines[0][1]) is None:
-        return [(1, Record(_required(path, topic), content, timestamp=modified))]
-    return [(number, record_of(path, number, line, topic, modified)) for number, line in lines]
+        return [(1, Record(_required(path, topic or default), content, timestamp=modified))]
+    return [(number, record_of(path, number, line, topic, modified, default)) for number, line in lines]
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
@@ -44,7 +44,10 @@ def _object(line: bytes) -> dict[str, Any] | None:
 
 def _required(path: Path, topic: str | None) -> str:
     if topic is None:
-        raise SettingsError(f"{path} does not say of which topic it is; say it with --topic")
+        raise SettingsError(
+            f"{path} does not say of which topic it is, and no source is for {path.stem!r}, the name of the file; say it "
+            "with --topic"
+        )
     return topic
 
 
