@@ -197,8 +197,8 @@ def replay(ctx: click.Context, events: tuple[Path, ...], folders: tuple[Path, ..
         click.echo(line)
     if result.labels and settings.keep_rate < 1:
         click.echo(
-            f"  note: {result.used} labels at most are used, as live workers would with keep_rate {settings.keep_rate:g}; "
-            "BESTBEFORE_KEEP_RATE=1 uses all", err=True,
+            f"  note: {result.used} labels at most are used, as live workers would with keep_rate "
+            f"{settings.keep_rate:g}; BESTBEFORE_KEEP_RATE=1 uses all", err=True,
         )  # fmt: skip
     if result.rejected:
         click.echo(

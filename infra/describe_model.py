@@ -101,7 +101,7 @@ def _loaded(model: ModelArtefact, notes: list[str]) -> tuple[Embedder | None, Se
     own: Section = {"file": model.relative, "digest": model.digest, "outputs": outputs}
     if not model.embedding:
         notes.append(
-            "trained_model.bestbefore.outputs.embedding: no tensor is called `embedding`; name one to compare inputs by it"
+            "trained_model.bestbefore.outputs.embedding: no tensor is called `embedding`; name one to compare inputs"
         )
     if not outputs:
         return None, own

@@ -37,7 +37,6 @@ from streams.records import (
     time_us,
 )
 
-
 LOGS, OWN_LOGS = (".parquet", ".jsonl", ".ndjson"), (".json", ".log")  # what is read of a folder
 
 

@@ -66,8 +66,8 @@ _FILES = {
 class Result(NamedTuple):
     """What was replayed and what came of it; `rejected` counts rows, `undescribed` names model versions.
 
-    `latest` is the last status line of all traffic of each version, `asked` the triggers, `used` how many labels could be
-    joined at the rate at which predictions are kept.
+    `latest` is the last status line of all traffic of each version, `asked` the triggers, `used` how many labels could
+    be joined at the rate at which predictions are kept.
     """
 
     events: int

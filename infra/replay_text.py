@@ -14,7 +14,7 @@ def lines_of(result: Result) -> Iterator[str]:
         yield ""
         yield f"{body['model']} {body['version']}, as of {show.day(body['window']['end'])}"
         yield f"  quality      {_quality(body)}"
-        yield f"  best before  {show.best_before(body['forecast'])}"
+        yield f"  best before  {_best_before(body)}"
         yield f"  asked for    {_asked(body, result)}"
         yield f"  mismatches   {', '.join(body['open_mismatches']) or 'none open'}"
         yield from _unknown(body, result)
@@ -30,6 +30,13 @@ def _quality(body: Mapping[str, Any]) -> str:
     quality = body["quality"]
     basis = "" if quality["estimate"] is None else f", from {_BASIS.get(quality['basis'], quality['basis'])}"
     return f"{quality['metric']} {show.interval(quality)}{basis}{limit}"
+
+
+def _best_before(body: Mapping[str, Any]) -> str:
+    high, threshold = body["quality"]["high"], body["forecast"].get("threshold")
+    if high is not None and threshold is not None and high < threshold:
+        return "passed: the whole interval of the quality is below the threshold"
+    return show.best_before(body["forecast"])
 
 
 _BASIS = {"both": "labels and confidences", "label-free": "confidences, without labels"}

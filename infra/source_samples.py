@@ -16,7 +16,7 @@ from streams.errors import SettingsError
 
 
 def records_of(path: Path, topic: str | None, default: str | None = None) -> list[tuple[int, Record]]:
-    """The records of a file, each with the line it begins in. `topic` wins over what lines say, and these over `default`.
+    """The records of a file, each with the line it begins in. `topic` wins over what lines say, they over `default`.
 
     Raises SettingsError for a file that cannot be read, is empty, or does not tell the topic.
     """
@@ -45,8 +45,8 @@ def _object(line: bytes) -> dict[str, Any] | None:
 def _required(path: Path, topic: str | None) -> str:
     if topic is None:
         raise SettingsError(
-            f"{path} does not say of which topic it is, and no source is for {path.stem!r}, the name of the file; say it "
-            "with --topic"
+            f"{path} does not say of which topic it is, and no source is for {path.stem!r}, the name of the file; "
+            "say it with --topic"
         )
     return topic
 

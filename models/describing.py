@@ -148,8 +148,8 @@ def _outcomes(seen: Observations, notes: list[str]) -> tuple[Tree, list[Tree]]:
         regression = errors(seen)
         if not regression:
             notes.append(
-                "training_data.bestbefore.classes, confusion, calibration: no ground truth is recorded, so quality will be "
-                "unknown: add labels, or fit an estimator on labelled data with `bestbefore induce`"
+                "training_data.bestbefore.classes, confusion, calibration: no ground truth is recorded, so quality "
+                "will be unknown: add labels, or fit an estimator on labelled data with `bestbefore induce`"
             )
         return {}, regression
     calibrated, why = calibration(found)

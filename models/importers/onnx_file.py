@@ -36,8 +36,8 @@ def trees_of(content: bytes, notes: list[str]) -> Trees:
     for value, found in taken + given:
         if found is OTHER:
             notes.append(
-                f"{value.name}: a {value.type.WhichOneof('value') or 'value of no type'}, no tensor: its type is left out; "
-                "exported from scikit-learn with options={'zipmap': False} it is one"
+                f"{value.name}: a {value.type.WhichOneof('value') or 'value of no type'}, no tensor: its type is left "
+                "out; exported from scikit-learn with options={'zipmap': False} it is one"
             )
     digest = "sha256:" + hashlib.sha256(content).hexdigest()
     if any(one.data_location == onnx.TensorProto.EXTERNAL for one in graph.initializer):
