@@ -81,7 +81,8 @@ def _drawing(found: re.Match[str]) -> str:
     """A drawing within the page, so that it has the colours of the page, light or dark."""
     svg = (ROOT / "docs" / found[2]).read_text("utf-8")
     label = found[1].replace('"', "&quot;")
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" class="drawing" ', 1).strip()
+    drawn = svg.replace("<svg ", f'<svg role="img" aria-label="{label}" class="drawing" ', 1).strip()
+    return f'<div class="flow" tabindex="0">{drawn}</div>'
 
 
 # -- pages that are made -------------------------------------------------------------------------------------
@@ -92,7 +93,17 @@ def _made() -> dict[str, str]:
     taken = {name: (ROOT / path).read_text("utf-8") for name, path in TAKEN.items() if (ROOT / path).exists()}
     newcomer = NEWCOMER.search((ROOT / "README.md").read_text("utf-8"))
     start = f"# {newcomer[1]}" if newcomer else ""
-    return {**taken, "start.md": start, "reference/help.md": _help(), "reference/metrics.md": _metrics()}
+    made = {"start.md": start, "reference/help.md": _help(), "reference/metrics.md": _metrics()}
+    return {**taken, **made, "reference/client.md": _client()}
+
+
+def _client() -> str:
+    """The public names of the client, which mkdocstrings fills in from its docstrings."""
+    import bestbefore_client  # noqa: PLC0415 -- only where the site is built
+
+    names = [name for name in bestbefore_client.__all__ if not name.isupper()]
+    parts = ["# Python client\n\nWhat `import bestbefore_client` gives; how to use it: [the guide](../client.md)."]
+    return "\n\n".join([*parts, *(f"::: bestbefore_client.{name}" for name in names)]) + "\n"
 
 
 def _help() -> str:
@@ -123,5 +134,7 @@ def _metrics() -> str:
         for family in metrics.registry.collect()
         if family.name.startswith("bestbefore_")
     ]
-    head = "# Metrics\n\nWhat each worker counts, from the code. Gauges of partitions and services appear once it runs.\n\n"
+    head = (
+        "# Metrics\n\nWhat each worker counts, from the code; those of partitions and services appear as it runs.\n\n"
+    )
     return f"{head}| metric | type | meaning |\n|---|---|---|\n" + "\n".join(rows) + "\n"

@@ -1,6 +1,6 @@
 """README.md, "Your own model, in ten minutes", done by somebody who has read nothing else.
 
-A new virtual environment, a model and logs of the newcomer's own, the commands of the page. Only the names of fields are
+A new virtual environment, a model and logs of the newcomer's own, the commands of the page. Only names of fields are
 changed in the files that the page shows, as it says. uv stands in for pip, which does the same in five times the time.
 """
 
@@ -149,7 +149,10 @@ def test_without_labels_the_newcomer_is_told_what_to_add(clone: Path) -> None:
     """The same commands where nobody knows the truth: no number is made up, and what is missing has a name."""
     _, (_, look, _) = the_page()
     (clone / "logs/closed-tickets.jsonl").rename(clone / "closed-tickets.jsonl")
-    again = [command.replace(" descriptors", " unlabelled").replace("--out seen", "--out dark") for command in (look[1], look[3])]
+    again = [
+        command.replace(" descriptors", " unlabelled").replace("--out seen", "--out dark")
+        for command in (look[1], look[3])
+    ]
     done = typed(clone, [". env/bin/activate", *again])
     assert done.returncode == 0, done.stdout + done.stderr
     assert "no ground truth is recorded, so quality will be unknown: add labels, or fit" in done.stdout
