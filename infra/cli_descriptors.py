@@ -184,7 +184,7 @@ def export(folder: Path, style: str, out: Path) -> None:
 @click.option("--train", type=FILE, help="Training data in the same form; else a half of --data stands in for it.")
 @click.option("--label", help="Label column of a table, where it is not the declared label field.")
 @click.option("--without", multiple=True, help="A family of drift that cannot happen to this data; may be repeated.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Another seed draws other drift.")
 @click.pass_context
 def induce(
     ctx: click.Context, folder: Path, data: Path, train: Path | None, label: str | None, without: tuple[str, ...],

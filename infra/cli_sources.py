@@ -18,7 +18,11 @@ def sources() -> None:
 @sources.command("test")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FILE)
 @click.option(
-    "--config", type=FILE, default=Path("sources.yaml"), show_default=True, help="Which adapter reads which topic."
+    "--config",
+    type=click.Path(path_type=Path),
+    default=Path("sources.yaml"),
+    show_default=True,
+    help="Which adapter reads which topic.",
 )
 @click.option("--topic", help="Topic of the sample, where neither its lines nor the name of its file say it.")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", help="How to print.")

@@ -89,7 +89,9 @@ def _artefacts(paths: Sequence[Path]) -> dict[Path, bytes]:
     for path in paths:
         try:
             if path.stat().st_size > MAX_ARTEFACT:
-                raise DescriptorError(f"{path} is larger than {MAX_ARTEFACT >> 30} GiB")
+                raise DescriptorError(
+                    f"{path} is larger than {MAX_ARTEFACT >> 30} GiB, where ONNX files end; is it the right file?"
+                )
             found[path] = path.read_bytes()
         except OSError as error:
             raise DescriptorError(f"{path} cannot be read: {error}") from None
@@ -145,7 +147,7 @@ def _model(files: Mapping[Path, bytes], known: Trees, stating: Trees, out: Path)
     if stated and str(stated).removeprefix("sha256:") != digest.removeprefix("sha256:"):
         raise DescriptorError(
             f"{path} hashes to {digest}, but trained_model.bestbefore.digest says {stated}; describe a new version in "
-            "another folder, or use force to measure again"
+            "another folder, or measure again with --force"
         )
     relative = Path(os.path.relpath(path.resolve(), out.resolve())).as_posix()
     return load_model(path, content, relative, digest, known)

@@ -73,7 +73,7 @@ def _chosen(names: list[Name], *wanted: str) -> Name:
     listed = ", ".join(f"{m} version {v}" for m, v in sorted(fitting or names)[:10]) or "none that is live"
     asked = " version ".join(w or "of any name" for w in wanted)
     if fitting:
-        raise DescriptorError(f"the events are of {listed}; say which model and version to describe")
+        raise DescriptorError(f"the events are of {listed}; say which to describe with --model and --version")
     raise DescriptorError(f"no event is of model {asked}; recorded are: {listed}")
 
 

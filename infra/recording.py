@@ -101,7 +101,7 @@ def read_recording(paths: Sequence[Path], sources: Sources | None = None) -> Rec
     for entry in sources.entries if sources is not None else ():
         _sort(entry.source.rest(), entry.where, recording)
     if not (recording.tables or recording.events):
-        raise RecordingError(_nothing_in(paths, recording))
+        raise RecordingError(_nothing_in(paths, recording, sources))
     return recording
 
 
@@ -109,14 +109,22 @@ def _us(table: pa.Table) -> Any:
     return table.column("time").cast(pa.timestamp("us", "UTC")).cast(pa.int64())
 
 
-def _nothing_in(paths: Sequence[Path], recording: Recording) -> str:
-    """What was found instead of inference events."""
+def _nothing_in(paths: Sequence[Path], recording: Recording, sources: Sources | None) -> str:
+    """What was found instead of inference events, and what to do about it."""
     found = (
         f"{len(recording.labels)} labels, {len(recording.inputs)} inputs, {len(recording.lifecycle)} lifecycle events"
     )
     text = f"no inference events in {', '.join(map(str, paths))} (but {found}); JSONL and Parquet files are read"
     rejected = recording.rejected
-    return f"{text}; rows that cannot be read: {len(rejected)}, first {rejected[0]}" if rejected else text
+    if not rejected:
+        return text
+    hint = "say what their fields are with --sources sources.yaml, see docs/sources.md"
+    if sources is not None:
+        known = ", ".join(pattern.text for entry in sources.entries for pattern in entry.patterns)
+        hint = f"the name of a file without its ending must be a topic of sources.yaml, which has {known}"
+    return (
+        f"{text}; rows that cannot be read: {len(rejected)}, first {rejected[0]}; if these are logs of your own, {hint}"
+    )
 
 
 def _files(paths: Sequence[Path], endings: Sequence[str]) -> Iterator[Path]:

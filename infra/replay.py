@@ -354,7 +354,10 @@ class Engine:
                     max_batch=self._settings.embed_batch,
                 )  # fmt: skip
             except (ModelLoadError, OSError) as error:
-                raise ModelError(f"the model's ONNX file cannot be used: {error}") from None
+                raise ModelError(
+                    f"{file.path}: the model's ONNX file cannot be used: {error}; it stands in "
+                    "trained_model.bestbefore.file, relative to the descriptors"
+                ) from None
         return self._embedders[file]
 
     # -- windows -----------------------------------------------------------------------------------------

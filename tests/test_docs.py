@@ -150,6 +150,7 @@ def test_every_command_has_its_section() -> None:
             option = max(parameter.opts, key=len)
             if isinstance(parameter, click.Option):
                 assert f"`{option}`" in sections[name], f"section {name!r} does not name {option}"
+                assert parameter.help, f"`{name} {option}` says nothing of itself in --help"
 
 
 def test_every_page_is_reached() -> None:

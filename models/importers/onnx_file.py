@@ -37,7 +37,7 @@ def trees_of(content: bytes, notes: list[str]) -> Trees:
         if found is OTHER:
             notes.append(
                 f"{value.name}: a {value.type.WhichOneof('value') or 'value of no type'}, no tensor: its type is left "
-                "out; exported from scikit-learn with options={'zipmap': False} it is one"
+                "out; from scikit-learn, export with options={'zipmap': False} to have one"
             )
     digest = "sha256:" + hashlib.sha256(content).hexdigest()
     if any(one.data_location == onnx.TensorProto.EXTERNAL for one in graph.initializer):

@@ -95,7 +95,9 @@ def _bytes_of(path: Path, name: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise SettingsError(f"{name} cannot be read: {error.strerror or error}") from None
+        raise SettingsError(
+            f"{name} cannot be read: {error.strerror or error}; write it as docs/sources.md shows, or correct its name"
+        ) from None
 
 
 class _Reader(NamedTuple):
