@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import griffe
 
 ROOT = Path(__file__).resolve().parent.parent
 # Pages of the site that lie elsewhere in the repository.
@@ -27,6 +28,7 @@ SITE_OF = {source: page for page, source in TAKEN.items()} | {"README.md": "star
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:|mailto:|#)([^)#\s]+)(#[^)\s]+)?\)")
 PICTURE = re.compile(r"!\[([^\]]+)\]\((pictures/[\w-]+\.svg)\)")
 NEWCOMER = re.compile(r"^## (Your own model, in ten minutes\n.*?)^## ", re.M | re.S)
+EXAMPLE = re.compile(r"^>>> .*(?:\n.+)*", re.M)
 MARK = re.compile(r"^<!-- (?:run|not run: .*|file: .*) -->\n", re.M)
 
 
@@ -83,6 +85,15 @@ def _drawing(found: re.Match[str]) -> str:
     label = found[1].replace('"', "&quot;")
     drawn = svg.replace("<svg ", f'<svg role="img" aria-label="{label}" class="drawing" ', 1).strip()
     return f'<div class="flow" tabindex="0">{drawn}</div>'
+
+
+class Fenced(griffe.Extension):
+    """Examples in docstrings as code, wherever in the text they stand."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Put fences around the lines of an example."""
+        if obj.docstring is not None:
+            obj.docstring.value = EXAMPLE.sub(r"```pycon\n\g<0>\n```", obj.docstring.value)
 
 
 # -- pages that are made -------------------------------------------------------------------------------------
