@@ -32,7 +32,8 @@ def _explain(ctx: click.Context, _: click.Parameter, name: str | None) -> None:
 
 @click.command()
 @click.argument("folders", metavar="FOLDER...", nargs=-1, required=True, type=FOLDER)
-@click.option("--format", "style", type=click.Choice(["text", "json", "junit", "sarif"]), default="text")
+@click.option("--format", "style", type=click.Choice(["text", "json", "junit", "sarif"]), default="text",
+              help="For people, programs, or what CI shows.")  # fmt: skip
 @click.option(
     "--fail-on", type=click.Choice(["info", "warning", "critical"]), default="info", show_default=True,
     help="Least severity of a mismatch that makes the exit status 1.",
@@ -167,7 +168,8 @@ def _duration(text: str | None) -> int | None:
 
 @click.command()
 @click.argument("folder", type=FOLDER)
-@click.option("--format", "style", type=click.Choice(["tec", "tec-extended", "odcs", "cyclonedx"]), required=True)
+@click.option("--format", "style", type=click.Choice(["tec", "tec-extended", "odcs", "cyclonedx"]), required=True,
+              help="For which tool.")  # fmt: skip
 @click.option("--out", type=FOLDER, required=True, help="Folder for the files.")
 def export(folder: Path, style: str, out: Path) -> None:
     """Write the descriptors in FOLDER for other tools: TEC 1.2, a data contract (ODCS 3.1), CycloneDX 1.7."""

@@ -221,8 +221,7 @@ def test_what_a_page_shows_runs(page: Path, request: pytest.FixtureRequest, tmp_
         elif block.kind == "pycon":
             _run_doctest(block, where, names)
         elif block.kind == "sql":
-            with open_engine(request.getfixturevalue("store_url")).connect() as connection:
-                connection.exec_driver_sql(block.body).all()
+            _run_sql(block, request.getfixturevalue("store_url"))
         else:
             previous = Path.cwd()
             os.chdir(tmp_path)
@@ -269,6 +268,15 @@ def _run_console(block: Block, where: str, folder: Path, environment: dict[str, 
         if expected.strip():
             good = checker.check_output(expected, done.stdout, flags)
             assert good, f"{where}: `{command}` printed\n{done.stdout}\nthe page shows\n{expected}"
+
+
+def _run_sql(block: Block, store_url: str) -> None:
+    engine = open_engine(store_url)
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(block.body).all()
+    finally:
+        engine.dispose()
 
 
 def _run_doctest(block: Block, where: str, names: dict[str, Any]) -> None:
