@@ -2,7 +2,7 @@
 # `make PYTHON=/path/to/python3.12 test` chooses the interpreter, `make demo ARGS=--help` hands arguments on.
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak lint fuzz up down bench previous lock audit clean
+.PHONY: help demo test soak lint fuzz docs up down bench previous lock audit clean
 .DELETE_ON_ERROR:
 MAKEFLAGS += --no-print-directory
 
@@ -37,6 +37,9 @@ lint: $(STAMP) ## ruff, formatting, types, layers
 
 fuzz: $(STAMP) ## damaged input to every reader, coverage as a guide; SECONDS=60 for each of three groups
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
+docs: $(STAMP) ## the documentation as a site in site/; ARGS=serve shows it while you write
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs $(or $(ARGS),build --strict)
 
 up: $(STAMP) ## start the embedded broker and store, and keep them running
 	@$(BIN)/bestbefore up $(ARGS)

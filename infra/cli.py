@@ -11,7 +11,7 @@ from infra import show
 from infra.cli_alerts import alerts
 from infra.cli_backtest import backtest
 from infra.cli_bridge import bridge
-from infra.cli_common import formatted, settings_of, store_of
+from infra.cli_common import formatted, settings_of, store_of, with_sources
 from infra.cli_contract import asyncapi, topics_verify
 from infra.cli_descriptors import COMMANDS
 from infra.cli_lifecycle import lifecycle
@@ -24,10 +24,28 @@ from streams.errors import BestbeforeError
 from streams.settings import Settings
 
 FOLDER = Path(".bestbefore")
+SECTIONS = {
+    "See what it says": ("demo", "replay", "backtest", "plot"),
+    "Say what must hold": ("describe", "check", "induce", "register", "export"),
+    "Run it": ("up", "down", "worker", "bridge", "migrate", "topics", "sources", "lifecycle", "dead-letters"),
+    "Read what it found": ("status", "events", "triggers"),
+}  # of the help, in the order in which somebody new needs them
 
 
 class Problems(click.Group):
-    """Turns the project's own errors into one line on stderr and exit status 2."""
+    """Turns the project's own errors into one line on stderr and exit status 2; lists commands by what they are for."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands with their whole first sentence, in sections."""
+        named = {name for names in SECTIONS.values() for name in names}
+        others = {"More": tuple(name for name in self.list_commands(ctx) if name not in named)}
+        for title, names in (SECTIONS | others).items():
+            known = [
+                (name, self.commands[name].get_short_help_str(limit=200)) for name in names if name in self.commands
+            ]
+            if known:
+                with formatter.section(title):
+                    formatter.write_dl(known)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
@@ -43,11 +61,14 @@ class Problems(click.Group):
 
 @click.group(cls=Problems, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="bestbefore", message="%(version)s")
-@click.option("--broker", help="Kafka brokers, overriding the settings.")
-@click.option("--store", help="URL of the event store, overriding the settings.")
+@click.option("--broker", help="Kafka brokers, HOST:PORT,HOST:PORT; wins over the settings.")
+@click.option("--store", help="URL of the event store; wins over the settings.")
 @click.pass_context
 def main(ctx: click.Context, broker: str | None, store: str | None) -> None:
-    """A best-before date for every deployed model."""
+    """A best-before date for every deployed model.
+
+    New here? README.md, "Your own model, in ten minutes", or `bestbefore demo`.
+    """
     ctx.obj = {"broker": broker, "store": store}
 
 
@@ -58,7 +79,14 @@ def main(ctx: click.Context, broker: str | None, store: str | None) -> None:
 @click.option(
     "--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="Data, logs, addresses."
 )
-@click.option("--with", "kind", type=click.Choice(["postgres", "sqlite"]), default="postgres", show_default=True)
+@click.option(
+    "--with",
+    "kind",
+    type=click.Choice(["postgres", "sqlite"]),
+    default="postgres",
+    show_default=True,
+    help="Which store.",
+)
 @click.option("--kafka-port", type=int, help="Port of the broker; a free one by default.")
 @click.option("--postgres-port", type=int, help="Port of the store; a free one by default.")
 @click.pass_context
@@ -87,7 +115,7 @@ def _prepare(settings: Settings) -> None:
 
 
 @main.command()
-@click.option("--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path), default=FOLDER, show_default=True, help="As given to `up`.")
 def down(folder: Path) -> None:
     """Stop what `up` has started; the data stay."""
     from infra.local.services import down as stop  # noqa: PLC0415 -- the extra `local` may not be installed
@@ -99,7 +127,11 @@ def down(folder: Path) -> None:
 @main.command()
 @click.option("--agents", default="ingest,embed,label,lifecycle,assess", show_default=True, help="Which agents to run.")
 @click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="info", show_default=True
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    help="Least severity of what is logged.",
 )
 @click.pass_context
 def worker(ctx: click.Context, agents: str, log_level: str) -> None:
@@ -183,18 +215,28 @@ for command in (*COMMANDS, alerts, asyncapi, backtest, bridge, lifecycle, page, 
     help="One per model version.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for the results.")
+@with_sources
 @click.pass_context
-def replay(ctx: click.Context, events: tuple[Path, ...], folders: tuple[Path, ...], out: Path) -> None:
+def replay(ctx: click.Context, events: tuple[Path, ...], folders: tuple[Path, ...], out: Path, sources: Any) -> None:
     """Run the very same estimators over recorded events (JSONL, Parquet), without a broker."""
     from infra.replay import replay as run  # noqa: PLC0415 -- as above
+    from infra.replay_text import lines_of  # noqa: PLC0415 -- as above
 
-    result = run(events, folders, out, settings_of(ctx), progress=show.Progress("replaying"))
+    settings = settings_of(ctx)
+    result = run(events, folders, out, settings, sources=sources, progress=show.Progress("replaying"))
     click.echo(
         f"{result.events} events, {result.labels} labels, {result.inputs} inputs -> {result.status} status lines, "
         f"{result.mismatches} mismatch lines, {result.triggers} retrain triggers, {result.lifecycle} lifecycle lines"
         + (f", {result.requests} label requests" if result.requests else "")
         + f" in {out}"
     )
+    for line in lines_of(result):
+        click.echo(line)
+    if result.labels and settings.keep_rate < 1:
+        click.echo(
+            f"  note: {result.used} labels at most are used, as live workers would with keep_rate "
+            f"{settings.keep_rate:g}; BESTBEFORE_KEEP_RATE=1 uses all", err=True,
+        )  # fmt: skip
     if result.rejected:
         click.echo(
             f"  note: {result.rejected} rows cannot be read and are left out; {out}/rejected.txt says why", err=True
@@ -220,9 +262,11 @@ def status(ctx: click.Context, model: str | None) -> Any:
 
 @main.command()
 @click.option("--model", help="Only this model.")
-@click.option("--kind", type=click.Choice(["status", "mismatch", "trigger", "registration", "lifecycle"]))
+@click.option(
+    "--kind", type=click.Choice(["status", "mismatch", "trigger", "registration", "lifecycle"]), help="Only this kind."
+)
 @click.option("--check", help="Only mismatches of this check.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many at most.")
 @formatted
 @click.pass_context
 def events(ctx: click.Context, model: str | None, kind: Any, check: str | None, limit: int) -> Any:
@@ -233,7 +277,7 @@ def events(ctx: click.Context, model: str | None, kind: Any, check: str | None, 
 @main.command()
 @click.option("--model", help="Only this model.")
 @click.option("--open", "unfinished", is_flag=True, help="Only what nobody has finished and nothing has resolved.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many at most.")
 @formatted
 @click.pass_context
 def triggers(ctx: click.Context, model: str | None, unfinished: bool, limit: int) -> Any:
@@ -251,7 +295,7 @@ def dead_letters() -> None:
 
 
 @dead_letters.command("list")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True)
+@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many at most.")
 @formatted
 @click.pass_context
 def dead_letters_list(ctx: click.Context, limit: int) -> Any:
@@ -277,8 +321,14 @@ def dead_letters_replay(ctx: click.Context, topic: str | None, yes: bool) -> Non
 
 
 @main.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("demo-out"), show_default=True)
-@click.option("--seed", default=7, show_default=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("demo-out"),
+    show_default=True,
+    help="Folder for the results.",
+)
+@click.option("--seed", default=7, show_default=True, help="Another seed gives another history.")
 @click.option("--days", default=60, show_default=True, help="Days of event time.")
 @click.option("--seconds", default=60.0, show_default=True, help="Wall-clock time to play them in, at least.")
 def demo(out: Path, seed: int, days: int, seconds: float) -> None:

@@ -3,6 +3,7 @@
 import functools
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -26,6 +27,20 @@ def store_of(ctx: click.Context) -> EventStore:
     ctx.call_on_close(store.close)
     store.check()
     return store
+
+
+def with_sources(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The option `--sources`, read: how logs of one's own or of another server are read."""
+
+    def read(_: click.Context, __: click.Parameter, path: Path | None) -> Any:
+        from streams.adapters.config import read_sources  # noqa: PLC0415 -- protobuf is slow to import
+
+        return None if path is None else read_sources(path)
+
+    return click.option(
+        "--sources", type=click.Path(path_type=Path, exists=True, dir_okay=False), callback=read,
+        help="Where things stand in logs of your own, or of other servers: a sources.yaml.",
+    )(command)  # fmt: skip
 
 
 NOTHING = {

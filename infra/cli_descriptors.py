@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from infra import show
-from infra.cli_common import settings_of, store_of
+from infra.cli_common import settings_of, store_of, with_sources
 
+FEW = 8  # of what is left for people, unless all is asked for
 FOLDER = click.Path(path_type=Path)
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -31,7 +32,8 @@ def _explain(ctx: click.Context, _: click.Parameter, name: str | None) -> None:
 
 @click.command()
 @click.argument("folders", metavar="FOLDER...", nargs=-1, required=True, type=FOLDER)
-@click.option("--format", "style", type=click.Choice(["text", "json", "junit", "sarif"]), default="text")
+@click.option("--format", "style", type=click.Choice(["text", "json", "junit", "sarif"]), default="text",
+              help="For people, programs, or what CI shows.")  # fmt: skip
 @click.option(
     "--fail-on", type=click.Choice(["info", "warning", "critical"]), default="info", show_default=True,
     help="Least severity of a mismatch that makes the exit status 1.",
@@ -117,10 +119,14 @@ def register(ctx: click.Context, folder: Path, accept_mismatches: bool) -> None:
 @click.option("--model", help="Name of the model, where nothing else tells it.")
 @click.option("--version", help="Version of the model, where nothing else tells it.")
 @click.option("--declared", type=click.Path(path_type=Path, exists=True), help="Folder or file of what people declare.")
+@click.option("--first", metavar="DURATION", help="Measure only the beginning of the events, as in '3 weeks': the time "
+              "in which the model was as it should be.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Measured figures replace those already in the folder.")
+@click.option("--all", "everything", is_flag=True, help="List everything that is left for people.")
+@with_sources
 def describe(
     artefacts: tuple[Path, ...], events: tuple[Path, ...], out: Path, model: str | None, version: str | None,
-    declared: Path | None, force: bool,
+    declared: Path | None, first: str | None, force: bool, everything: bool, sources: Any,
 ) -> None:  # fmt: skip
     """Write descriptors from ARTEFACTS and recorded events, so that people write only goals, risks and thresholds.
 
@@ -131,21 +137,39 @@ def describe(
 
     if not artefacts and not events:
         raise click.UsageError("give artefacts, --events, or both")
-    done = run(artefacts, events, out, model=model, version=version, declared=declared, force=force)
+    done = run(
+        artefacts, events, out, model=model, version=version, declared=declared, force=force, sources=sources,
+        first_us=_duration(first),
+    )  # fmt: skip
     for path in done.files:
         click.echo(f"wrote {path}")
     for note in done.notes:
         click.echo(f"  note: {note}")
-    if done.left:
+    shown = done.left if everything else done.left[:FEW]
+    if shown:
         click.echo("Left for people, who alone know it:")
-    for one in done.left:
+    for one in shown:
         click.echo(f"  {one.path}: {one.why}; for example  {one.example}")
+    if len(done.left) > len(shown):
+        click.echo(
+            f"  and {len(done.left) - len(shown)} more, each so that a check need not say unknown; --all lists them"
+        )
     click.echo(f"Next: bestbefore check {out}")
+
+
+def _duration(text: str | None) -> int | None:
+    from models.units import duration_us  # noqa: PLC0415 -- pint is slow to import
+
+    try:
+        return None if text is None else duration_us(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--first") from None
 
 
 @click.command()
 @click.argument("folder", type=FOLDER)
-@click.option("--format", "style", type=click.Choice(["tec", "tec-extended", "odcs", "cyclonedx"]), required=True)
+@click.option("--format", "style", type=click.Choice(["tec", "tec-extended", "odcs", "cyclonedx"]), required=True,
+              help="For which tool.")  # fmt: skip
 @click.option("--out", type=FOLDER, required=True, help="Folder for the files.")
 def export(folder: Path, style: str, out: Path) -> None:
     """Write the descriptors in FOLDER for other tools: TEC 1.2, a data contract (ODCS 3.1), CycloneDX 1.7."""
@@ -162,7 +186,7 @@ def export(folder: Path, style: str, out: Path) -> None:
 @click.option("--train", type=FILE, help="Training data in the same form; else a half of --data stands in for it.")
 @click.option("--label", help="Label column of a table, where it is not the declared label field.")
 @click.option("--without", multiple=True, help="A family of drift that cannot happen to this data; may be repeated.")
-@click.option("--seed", default=0, show_default=True)
+@click.option("--seed", default=0, show_default=True, help="Another seed draws other drift.")
 @click.pass_context
 def induce(
     ctx: click.Context, folder: Path, data: Path, train: Path | None, label: str | None, without: tuple[str, ...],

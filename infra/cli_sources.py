@@ -16,16 +16,20 @@ def sources() -> None:
 
 
 @sources.command("test")
-@click.argument("file", type=FILE)
+@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=FILE)
 @click.option(
-    "--config", type=FILE, default=Path("sources.yaml"), show_default=True, help="Which adapter reads which topic."
+    "--config",
+    type=click.Path(path_type=Path),
+    default=Path("sources.yaml"),
+    show_default=True,
+    help="Which adapter reads which topic.",
 )
-@click.option("--topic", help="Topic that the sample is from, where its lines do not say so.")
+@click.option("--topic", help="Topic of the sample, where neither its lines nor the name of its file say it.")
 @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", help="How to print.")
 @click.option("--all", "everything", is_flag=True, help="List every record that was refused or left unpaired.")
 @click.pass_context
 def sources_test(
-    ctx: click.Context, file: Path, config: Path, topic: str | None, style: str, everything: bool
+    ctx: click.Context, files: tuple[Path, ...], config: Path, topic: str | None, style: str, everything: bool
 ) -> None:  # fmt: skip
     """Show what the adapters make of the records in FILE, field by field, and what is missing for which check.
 
@@ -33,7 +37,7 @@ def sources_test(
     """
     from infra.sources import as_json, text_of, try_sources  # noqa: PLC0415 -- numpy and protobuf are slow to import
 
-    result = try_sources(file, config, topic)
+    result = try_sources(files, config, topic)
     if style == "json":
         click.echo(json.dumps(as_json(result), indent=2, default=str))
     else:

@@ -19,6 +19,7 @@ from models.describing_merge import joined_trees
 from models.describing_people import Left, left_for_people
 from models.descriptors.paths import KINDS, value_at
 from models.reference import compile_reference
+from streams.adapters.config import Sources
 from streams.errors import DescriptorError
 
 _STEP = re.compile(r"""\.?[^.\[\]]+|\["[^"]*"\]""")
@@ -44,9 +45,12 @@ def describe(
     version: str | None = None,
     declared: Path | None = None,
     force: bool = False,
+    sources: Sources | None = None,
+    first_us: int | None = None,
 ) -> Described:
     """Write the eight descriptors of one model version into the folder `out`, from artefacts and recorded events.
 
+    `sources` tell how logs of one's own are read; of the events, only the first `first_us` microseconds count.
     `declared` is a folder of descriptors, or one YAML file with the kinds as keys. What `out` holds counts most, then
     `declared`, artefacts, measurements; with `force`, `declared`, measurements and artefacts count more than `out`.
     Raises DescriptorError and RecordingError; nothing was written then.
@@ -59,7 +63,7 @@ def describe(
     people, _ = joined_trees({"existing": existing, "declared": said})
     known, _ = joined_trees({"people": people, "imported": imported})
     name = _name(people, model, version)
-    seen = recorded(events, *name, notes) if events else None
+    seen = recorded(events, *name, notes, sources=sources, first_us=first_us) if events else None
     artefact = _model(files, known, said if force else people, out)
     measured = _measured(seen, artefact, known, notes)
     layers = {"existing": existing, "declared": said, "imported": imported, "measured": measured}
@@ -85,7 +89,9 @@ def _artefacts(paths: Sequence[Path]) -> dict[Path, bytes]:
     for path in paths:
         try:
             if path.stat().st_size > MAX_ARTEFACT:
-                raise DescriptorError(f"{path} is larger than {MAX_ARTEFACT >> 30} GiB")
+                raise DescriptorError(
+                    f"{path} is larger than {MAX_ARTEFACT >> 30} GiB, where ONNX files end; is it the right file?"
+                )
             found[path] = path.read_bytes()
         except OSError as error:
             raise DescriptorError(f"{path} cannot be read: {error}") from None
@@ -141,7 +147,7 @@ def _model(files: Mapping[Path, bytes], known: Trees, stating: Trees, out: Path)
     if stated and str(stated).removeprefix("sha256:") != digest.removeprefix("sha256:"):
         raise DescriptorError(
             f"{path} hashes to {digest}, but trained_model.bestbefore.digest says {stated}; describe a new version in "
-            "another folder, or use force to measure again"
+            "another folder, or measure again with --force"
         )
     relative = Path(os.path.relpath(path.resolve(), out.resolve())).as_posix()
     return load_model(path, content, relative, digest, known)

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from infra.recording import Recording, Sample, read_recording, sorted_by_time
 from models.columns import Inferences
 from models.describing_columns import Observations, Part, Truths, gather, texts_of
+from streams.adapters.config import Sources
 from streams.batches import Stamped, event_batch
 from streams.errors import DescriptorError
 from streams.frames import decode_batch
@@ -33,12 +34,18 @@ class _Piece(NamedTuple):
     ids: pa.Array
 
 
-def recorded(events: Sequence[Path], model: str, version: str, notes: list[str]) -> Recorded:
+def recorded(
+    events: Sequence[Path], model: str, version: str, notes: list[str], *,
+    sources: Sources | None = None, first_us: int | None = None,
+) -> Recorded:  # fmt: skip
     """Read the files and keep what is about one model version; an empty name stands for the only one there.
+
+    With `first_us` only the first microseconds of the recording are kept.
 
     Raises RecordingError, and DescriptorError where none or several remain.
     """
-    recording = read_recording(events)
+    recording = read_recording(events, sources)
+    recording = recording if first_us is None else recording.first(first_us)
     if recording.rejected:
         notes.append(
             f"{len(recording.rejected)} records cannot be read and are left out; first: {recording.rejected[0]}"
@@ -66,7 +73,7 @@ def _chosen(names: list[Name], *wanted: str) -> Name:
     listed = ", ".join(f"{m} version {v}" for m, v in sorted(fitting or names)[:10]) or "none that is live"
     asked = " version ".join(w or "of any name" for w in wanted)
     if fitting:
-        raise DescriptorError(f"the events are of {listed}; say which model and version to describe")
+        raise DescriptorError(f"the events are of {listed}; say which to describe with --model and --version")
     raise DescriptorError(f"no event is of model {asked}; recorded are: {listed}")
 
 

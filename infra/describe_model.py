@@ -100,7 +100,9 @@ def _loaded(model: ModelArtefact, notes: list[str]) -> tuple[Embedder | None, Se
     outputs = {name: tensor for name, tensor in (("scores", model.scores), ("embedding", model.embedding)) if tensor}
     own: Section = {"file": model.relative, "digest": model.digest, "outputs": outputs}
     if not model.embedding:
-        notes.append("trained_model.bestbefore.outputs.embedding: no tensor is called `embedding`; name one")
+        notes.append(
+            "trained_model.bestbefore.outputs.embedding: no tensor is called `embedding`; name one to compare inputs"
+        )
     if not outputs:
         return None, own
     try:

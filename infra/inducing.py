@@ -203,7 +203,10 @@ def _model(reference: Reference, trees: Any, settings: Settings) -> _Model:
             "trained_model.bestbefore.file names no ONNX file; the estimator is of the answers of one"
         )
     if not file.scores:
-        raise DescriptorError("trained_model.bestbefore.outputs.scores names no tensor; scores are what is judged")
+        raise DescriptorError(
+            "trained_model.bestbefore.outputs.scores names no tensor; scores are what is judged: write the name of the "
+            "tensor there, as in outputs: {scores: probabilities}"
+        )
     own = (trees.get("trained_model") or {}).get("bestbefore") or {}
     shape = (own.get("input") or {}).get("shape")
     fixed = isinstance(shape, list) and all(type(side) is int and side > 0 for side in shape)

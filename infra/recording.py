@@ -2,7 +2,8 @@
 
 A row with `inference_id` and a tensor (`dtype`, `shape`, `data`) is a sampled input, one with `inference_id` alone a
 label, one with `kind` a lifecycle event, one with `recorder` a client's heartbeat, any other an inference event.
-Parquet columns are those of frames. The order in the files does not matter.
+Parquet columns are those of frames. The order in the files does not matter. With sources.yaml, lines of a topic that it
+names are read by their adapter; the name of a file without its ending is the topic of lines that do not tell it.
 """
 
 import base64
@@ -14,11 +15,15 @@ from typing import Any
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from infra.source_samples import record_of
 from infra.table_files import TableError, read_table
 from models.lifecycle import TOLD
-from streams.errors import BadRecord, BestbeforeError
+from streams.adapters.config import Sources
+from streams.adapters.contract import Thing, Unpaired
+from streams.errors import BadRecord, BestbeforeError, SettingsError
 from streams.heartbeats import Heartbeat, decode_heartbeat
 from streams.records import (
     InferenceEvent,
@@ -31,6 +36,8 @@ from streams.records import (
     decode_lifecycle,
     time_us,
 )
+
+LOGS, OWN_LOGS = (".parquet", ".jsonl", ".ndjson"), (".json", ".log")  # what is read of a folder
 
 
 class RecordingError(BestbeforeError):
@@ -61,13 +68,29 @@ class Recording:
         """Inference events."""
         return sum(int(t.num_rows) for t in self.tables) + len(self.events)
 
+    def first(self, length_us: int) -> "Recording":
+        """The inferences and inputs of the first `length_us` microseconds, and the labels that are about them."""
+        starts = [pc.min(_us(t)).as_py() for t in self.tables if t.num_rows]
+        end = min([*starts, *(time_us(e.time) for e in self.events)]) + length_us
+        tables = [t.filter(pc.less(_us(t), end)) for t in self.tables]
+        events = [e for e in self.events if time_us(e.time) < end]
+        known = {e.id for e in events}.union(*(map(str, t.column("id").to_pylist()) for t in tables))
+        return Recording(
+            tables, events,
+            labels=[label for label in self.labels if label.inference_id in known],
+            inputs=[sample for sample in self.inputs if time_us(sample.meta.time) < end],
+            rejected=self.rejected,
+        )  # fmt: skip
 
-def read_recording(paths: Sequence[Path]) -> Recording:
+
+def read_recording(paths: Sequence[Path], sources: Sources | None = None) -> Recording:
     """Read files, and the files in folders. Raises RecordingError naming the file."""
     recording = Recording()
-    for path in _files(paths):
+    for path in _files(paths, LOGS if sources is None else (*LOGS, *OWN_LOGS)):
         try:
-            if path.suffix == ".parquet":
+            if sources is not None and path.suffix != ".parquet":
+                _read_logs(path, sources, recording)
+            elif path.suffix == ".parquet":
                 _read_parquet(path, recording)
             else:
                 _read_lines(path, recording)
@@ -75,25 +98,39 @@ def read_recording(paths: Sequence[Path]) -> Recording:
             raise RecordingError(f"{path} cannot be read: {error}") from None
         except TableError as error:
             raise RecordingError(str(error)) from None
+    for entry in sources.entries if sources is not None else ():
+        _sort(entry.source.rest(), entry.where, recording)
     if not (recording.tables or recording.events):
-        raise RecordingError(_nothing_in(paths, recording))
+        raise RecordingError(_nothing_in(paths, recording, sources))
     return recording
 
 
-def _nothing_in(paths: Sequence[Path], recording: Recording) -> str:
-    """What was found instead of inference events."""
+def _us(table: pa.Table) -> Any:
+    return table.column("time").cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+
+
+def _nothing_in(paths: Sequence[Path], recording: Recording, sources: Sources | None) -> str:
+    """What was found instead of inference events, and what to do about it."""
     found = (
         f"{len(recording.labels)} labels, {len(recording.inputs)} inputs, {len(recording.lifecycle)} lifecycle events"
     )
     text = f"no inference events in {', '.join(map(str, paths))} (but {found}); JSONL and Parquet files are read"
     rejected = recording.rejected
-    return f"{text}; rows that cannot be read: {len(rejected)}, first {rejected[0]}" if rejected else text
+    if not rejected:
+        return text
+    hint = "say what their fields are with --sources sources.yaml, see docs/sources.md"
+    if sources is not None:
+        known = ", ".join(pattern.text for entry in sources.entries for pattern in entry.patterns)
+        hint = f"the name of a file without its ending must be a topic of sources.yaml, which has {known}"
+    return (
+        f"{text}; rows that cannot be read: {len(rejected)}, first {rejected[0]}; if these are logs of your own, {hint}"
+    )
 
 
-def _files(paths: Sequence[Path]) -> Iterator[Path]:
+def _files(paths: Sequence[Path], endings: Sequence[str]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            yield from sorted(p for p in path.iterdir() if p.suffix in (".parquet", ".jsonl", ".ndjson"))
+            yield from sorted(p for p in path.iterdir() if p.suffix in endings)
         else:
             yield path
 
@@ -127,6 +164,35 @@ def _read_lines(path: Path, recording: Recording) -> None:
                 recording.rejected.append(f"{place}: {error}")
                 continue
             _take(fields, place, recording, line)
+
+
+def _read_logs(path: Path, sources: Sources, recording: Recording) -> None:
+    """Lines of topics that sources.yaml names, by their adapters; others as lines of this project."""
+    modified = path.stat().st_mtime_ns // 1000
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            place = f"{path}:{number}"
+            try:
+                record = record_of(path, number, line, None, modified, default=path.stem)
+                fitting = sources.of(record.topic)
+                if fitting is not None:
+                    _sort(fitting[0].adapt(record, fitting[1]), place, recording)
+                    continue
+                _take(json.loads(record.value or b""), place, recording, record.value)
+            except (BadRecord, SettingsError, ValueError, RecursionError) as error:
+                recording.rejected.append(f"{place}: {error}")
+
+
+def _sort(things: Sequence[Thing], place: str, recording: Recording) -> None:
+    for thing in things:
+        if isinstance(thing, Unpaired):
+            recording.rejected.append(f"{place}: {thing.side} {thing.id} without its other half: {thing.reason}")
+        elif isinstance(thing, LabelEvent):
+            recording.labels.append(thing)
+        else:
+            recording.events.append(thing)
 
 
 def _take(fields: Any, place: str, recording: Recording, line: bytes | None = None) -> None:

@@ -4,6 +4,7 @@ Every topic is one source here, and a source may say at any time how far all of 
 read in order. So windows close as they do live when nobody is late.
 """
 
+import itertools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from models.profile import Profile
 from models.reference import ModelFile, Reference
 from models.subject_state import State, fresh
 from models.window_book import Batch, Clock, WindowBook
+from streams.adapters.config import Sources
 from streams.asking import Request, ask, ask_of_events, ask_of_frame, request_of
 from streams.batches import (
     Labelled,
@@ -47,7 +49,7 @@ from streams.errors import ModelError
 from streams.frames import decode_batch
 from streams.heartbeats import heartbeat_batch
 from streams.inspecting import inspection_of
-from streams.records import LabelEvent, time_us
+from streams.records import InferenceEvent, LabelEvent, time_us
 from streams.registry import Registry
 from streams.settings import Settings
 from streams.store_rows import Event, Prediction
@@ -62,7 +64,11 @@ _FILES = {
 
 
 class Result(NamedTuple):
-    """What was replayed and what came of it; `rejected` counts rows, `undescribed` names model versions."""
+    """What was replayed and what came of it; `rejected` counts rows, `undescribed` names model versions.
+
+    `latest` is the last status line of all traffic of each version, `asked` the triggers, `used` how many labels could
+    be joined at the rate at which predictions are kept.
+    """
 
     events: int
     labels: int
@@ -74,14 +80,19 @@ class Result(NamedTuple):
     requests: int = 0
     rejected: int = 0
     undescribed: tuple[str, ...] = ()
+    latest: tuple[dict[str, Any], ...] = ()
+    asked: tuple[dict[str, Any], ...] = ()
+    plots: tuple[Path, ...] = ()
+    used: int = 0
 
 
 class Step(NamedTuple):
-    """Some rows of one kind, none older than those of the step before."""
+    """Some rows of one kind and one window. Labels come after the inferences before the last of them."""
 
     time: int
     kind: str
     rows: Any
+    after: int = 0
 
 
 def replay(
@@ -90,6 +101,7 @@ def replay(
     out: Path,
     settings: Settings,
     *,
+    sources: Sources | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Result:
     """Run recorded events through the estimators and write status, mismatches, triggers and a plot into `out`.
@@ -97,9 +109,9 @@ def replay(
     Raises RecordingError and DescriptorError.
     """
     references = [load_reference(folder) for folder in descriptors]
-    recording = read_recording(paths)
+    recording = read_recording(paths, sources)
     engine = Engine(references, settings, labelled={label.inference_id for label in recording.labels})
-    steps = sorted(_steps(recording, engine.shortest), key=lambda s: s.time)
+    steps = sorted(_steps(recording, engine.shortest), key=lambda s: max(s.time, s.after))
     for done, step in enumerate(steps, 1):
         engine.take(step)
         progress(done, len(steps))
@@ -108,9 +120,7 @@ def replay(
     lines = write_notes(engine.notes, out)
     if recording.rejected:
         (out / "rejected.txt").write_text("\n".join(recording.rejected) + "\n", "utf-8")
-    plot_status(
-        [n.body for n in engine.notes if n.kind == "status"], [n.body for n in engine.notes if n.kind == "trigger"], out
-    )
+    told, asked = ([n.body for n in engine.notes if n.kind == kind] for kind in ("status", "trigger"))
     return Result(
         recording.size(),
         len(recording.labels),
@@ -122,7 +132,21 @@ def replay(
         write_requests(engine.requests.values(), out),
         len(recording.rejected),
         _undescribed(engine.notes),
+        latest=_latest(told),
+        asked=tuple(asked),
+        plots=tuple(plot_status(told, asked, out)),
+        used=engine.wanted,
     )
+
+
+def _latest(told: Iterable[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Of all traffic of each version the last line; its verdicts are those of the last window that had traffic."""
+    last: dict[tuple[str, str], dict[str, Any]] = {}
+    for line in (s for s in told if s["segment"] is None):
+        name = (line["model"], line["version"])
+        verdicts = line["verdicts"] if line["window"]["n"] or name not in last else last[name]["verdicts"]
+        last[name] = {**line, "verdicts": verdicts}
+    return tuple(last.values())
 
 
 def _undescribed(notes: Iterable[Note]) -> tuple[str, ...]:
@@ -156,16 +180,23 @@ def write_requests(requests: Iterable[Request], out: Path) -> int:
 def _steps(recording: Recording, window_us: int) -> Iterator[Step]:
     for table in recording.tables:
         yield from _table_steps(table, window_us)
-    for i, event in enumerate(recording.events):
-        yield Step(time_us(event.time), "event", (i, event))
-    for label in sorted_by_time(recording.labels):
-        yield Step(time_us(label.time), LABELS, [label])
+    for events in _by_window(sorted_by_time(recording.events), window_us):
+        yield Step(time_us(events[0].time), "events", events)
+    for labels in _by_window(sorted_by_time(recording.labels), window_us):
+        yield Step(time_us(labels[0].time), LABELS, labels, after=time_us(labels[-1].time))
     for happened in sorted_by_time(recording.lifecycle):
         yield Step(time_us(happened.time), LIFECYCLE, happened)
     for heartbeat in sorted_by_time(recording.heartbeats):
         yield Step(time_us(heartbeat.time), "heartbeat", heartbeat)
     for sample in sorted_by_time(recording.inputs):
         yield Step(time_us(sample.meta.time), INPUTS, sample)
+
+
+def _by_window(rows: Sequence[Any], window_us: int) -> Iterator[list[Any]]:
+    """Rows in event time, in lists that do not cross the end of a window: columns are far cheaper than single rows."""
+    for _, mine in itertools.groupby(rows, lambda row: time_us(row.time) // window_us):
+        while chunk := list(itertools.islice(mine, MAX_ROWS)):
+            yield chunk
 
 
 def _table_steps(table: pa.Table, window_us: int) -> Iterator[Step]:
@@ -212,6 +243,7 @@ class Engine:
         self._changes_seen: set[tuple[str, str]] = set()
         self._offset = 0
         self._window = -END
+        self.wanted = len(self._wanted)  # inferences that have a label and whose prediction is kept
         self.notes: list[Note] = []
         self.requests: dict[tuple[str, str, str], Request] = {}  # by model, version and inference
 
@@ -225,8 +257,8 @@ class Engine:
         self._offset += 1
         if step.kind == INFERENCE:
             self._frame(step.rows)
-        elif step.kind == "event":
-            self._event(step.rows[1])
+        elif step.kind == "events":
+            self._events(step.rows)
         elif step.kind == "heartbeat":
             self._add(INFERENCE, heartbeat_batch(step.rows, self._offset, step.time))
         elif step.kind == LABELS:
@@ -265,10 +297,10 @@ class Engine:
         newest = int(decoded.rows.time.max()) if len(decoded.rows) else 0
         self._add(INFERENCE, frame_batch(decoded, self._offset, newest, self._registry.describes))
 
-    def _event(self, event: Any) -> None:
-        stamped = [Stamped(self._offset, time_us(event.time), event)]
+    def _events(self, events: Sequence[InferenceEvent]) -> None:
+        stamped = [Stamped(self._offset, time_us(event.time), event) for event in events]
         rate, registry = self._settings.keep_rate, self._registry
-        asked = ask_of_events([event], rate, registry.get)
+        asked = ask_of_events(events, rate, registry.get)
         self._keep(ask(kept_of_events(stamped, rate, registry.temperature), rate, registry.get))
         self._add(INFERENCE, event_batch(stamped, registry.describes, asked))
 
@@ -322,7 +354,10 @@ class Engine:
                     max_batch=self._settings.embed_batch,
                 )  # fmt: skip
             except (ModelLoadError, OSError) as error:
-                raise ModelError(f"the model's ONNX file cannot be used: {error}") from None
+                raise ModelError(
+                    f"{file.path}: the model's ONNX file cannot be used: {error}; it stands in "
+                    "trained_model.bestbefore.file, relative to the descriptors"
+                ) from None
         return self._embedders[file]
 
     # -- windows -----------------------------------------------------------------------------------------

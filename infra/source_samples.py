@@ -1,4 +1,4 @@
-"""Recorded samples of other servers' topics, for `bestbefore sources test`.
+"""Recorded samples of other servers' topics, for `bestbefore sources test`, and logs of one's own.
 
 A file holds one record, or one in each line where its first line is a JSON object by itself. Lines of `kcat -C -J` keep
 topic, key, headers and time; `payload_base64` may stand for a `payload` that is not text.
@@ -15,8 +15,8 @@ from streams.adapters.contract import Record
 from streams.errors import SettingsError
 
 
-def records_of(path: Path, topic: str | None) -> list[tuple[int, Record]]:
-    """The records of a file, each with the line it begins in. `topic` wins over what lines say.
+def records_of(path: Path, topic: str | None, default: str | None = None) -> list[tuple[int, Record]]:
+    """The records of a file, each with the line it begins in. `topic` wins over what lines say, they over `default`.
 
     Raises SettingsError for a file that cannot be read, is empty, or does not tell the topic.
     """
@@ -30,8 +30,8 @@ def records_of(path: Path, topic: str | None) -> list[tuple[int, Record]]:
             f"{path} is empty; record some of the topic, as in: kcat -C -J -c 10 -t TOPIC > {path.name}"
         )
     if _object(lines[0][1]) is None:
-        return [(1, Record(_required(path, topic), content, timestamp=modified))]
-    return [(number, _record(path, number, line, topic, modified)) for number, line in lines]
+        return [(1, Record(_required(path, topic or default), content, timestamp=modified))]
+    return [(number, record_of(path, number, line, topic, modified, default)) for number, line in lines]
 
 
 def _object(line: bytes) -> dict[str, Any] | None:
@@ -44,14 +44,23 @@ def _object(line: bytes) -> dict[str, Any] | None:
 
 def _required(path: Path, topic: str | None) -> str:
     if topic is None:
-        raise SettingsError(f"{path} does not say of which topic it is; say it with --topic")
+        raise SettingsError(
+            f"{path} does not say of which topic it is, and no source is for {path.stem!r}, the name of the file; "
+            "say it with --topic"
+        )
     return topic
 
 
-def _record(path: Path, number: int, line: bytes, topic: str | None, modified: int) -> Record:
+def record_of(
+    path: Path, number: int, line: bytes, topic: str | None, modified: int, default: str | None = None
+) -> Record:
+    """One line as a record; `default` is its topic where neither `topic` nor the line says one.
+
+    Raises SettingsError where nothing tells the topic, or `kcat -C -J` wrote no such line.
+    """
     fields = _object(line)
     if fields is None or "topic" not in fields or not fields.keys() & {"payload", "payload_base64"}:
-        return Record(_required(path, topic), line.strip(), timestamp=modified)
+        return Record(topic or default or _required(path, None), line.strip(), timestamp=modified)
     try:
         value = _value(fields)
         pairs = fields.get("headers") or []

@@ -1,7 +1,7 @@
 """`bestbefore sources test`: what the adapters make of a recorded sample, and what the checks will miss."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,12 +21,13 @@ FEW, LONG = 5, 80
 
 
 class Refused(NamedTuple):
-    """A record that would go to the dead letters."""
+    """A record that would go to the dead letters; `file` is told where there are several."""
 
     line: int
     topic: str
     stage: str
     reason: str
+    file: str = ""
 
 
 class Result(NamedTuple):
@@ -39,22 +40,34 @@ class Result(NamedTuple):
     refused: list[Refused]
 
     @property
+    def labelled(self) -> int:
+        """Inferences whose truth is among the labels."""
+        return len({event.id for event in self.events} & {label.inference_id for label in self.labels})
+
+    @property
     def clean(self) -> bool:
         """Whether every record became an event, or a part of one."""
         return not self.unpaired and not self.refused
 
 
-def try_sources(sample: Path, config: Path, topic: str | None) -> Result:
-    """Adapt every record of the sample. Raises SettingsError for files that cannot be read."""
+def try_sources(samples: Sequence[Path], config: Path, topic: str | None) -> Result:
+    """Adapt every record of the samples. Raises SettingsError for files that cannot be read.
+
+    The name of a file without its ending is the topic of lines that do not tell one, if a source is for it.
+    """
     sources = read_sources(config)
-    records = records_of(sample, topic)
+    records = [
+        (path.name if len(samples) > 1 else "", line, record)
+        for path in samples
+        for line, record in records_of(path, topic, path.stem if sources.of(path.stem) else None)
+    ]
     found: list[Thing] = []
     refused: list[Refused] = []
-    for line, record in records:
+    for file, line, record in records:
         try:
             found += _adapted(sources, record)
         except BadRecord as error:
-            refused.append(Refused(line, record.topic, error.stage.upper(), str(error)))
+            refused.append(Refused(line, record.topic, error.stage.upper(), str(error), file))
     for entry in sources.entries:
         found += entry.source.rest()
     return Result(
@@ -78,14 +91,14 @@ def _adapted(sources: Sources, record: Record) -> list[Thing]:
 # -- what it shows -------------------------------------------------------------------------------------------
 
 
-def fields_of(event: InferenceEvent) -> Iterator[tuple[str, Any]]:
+def fields_of(event: InferenceEvent | LabelEvent) -> Iterator[tuple[str, Any]]:
     """The fields of an event that say something, one by one."""
     for name, value in msgspec.to_builtins(event).items():
         if value is None or (name in ("features", "segment") and not value):
             continue
         if name in ("features", "segment", "output"):
             yield from ((f"{name}.{key}", one) for key, one in value.items() if one is not None or name == "features")
-        elif name != "abstained":
+        elif (name, value) not in (("abstained", False), ("source", "ground-truth")):
             yield name, value
 
 
@@ -95,6 +108,7 @@ def as_json(result: Result) -> dict[str, Any]:
         "records": result.records,
         "inferences": len(result.events),
         "labels": len(result.labels),
+        "labelled": result.labelled,
         "unpaired": [{"id": one.id, "side": one.side, "reason": one.reason} for one in result.unpaired],
         "refused": [one._asdict() for one in result.refused],
         "fields": [
@@ -108,7 +122,7 @@ def as_json(result: Result) -> dict[str, Any]:
     }
 
 
-def _fields(events: Iterable[InferenceEvent]) -> list[tuple[str, int, Any]]:
+def _fields(events: Iterable[InferenceEvent | LabelEvent]) -> list[tuple[str, int, Any]]:
     filled: Counter[str] = Counter()
     examples: dict[str, Any] = {}
     for event in events:
@@ -128,7 +142,7 @@ def _missing(result: Result) -> list[tuple[Any, int]]:
         "output.scores": sum(e.output is not None and e.output.scores is not None for e in result.events),
         "latency_ms": sum(e.latency_ms is not None for e in result.events),
         "digest": sum(e.digest is not None for e in result.events),
-        "labels": len({label.inference_id for label in result.labels}),
+        "labels": result.labelled,
     }
     return [(need, n - has.get(need.field, 0)) for need in NEEDS if has.get(need.field, 0) < n]
 
@@ -138,13 +152,17 @@ def text_of(result: Result, *, everything: bool) -> RenderableType:
     n = len(result.events)
     parts: list[RenderableType] = []
     line = f"{result.records} records: {n} inferences, {len(result.labels)} labels"
+    line += f" ({result.labelled} of these inferences)" if n and result.labels else ""
     line += f", {len(result.unpaired)} halves unpaired, {len(result.refused)} refused"
     parts.append(Text(line, style="bold"))
+    kinds = (("field", result.events), ("field of a label", result.labels))
+    for kind, things in kinds:
+        if things:
+            table = _table(kind, "in", "example")
+            for name, filled, example in _fields(things):
+                table.add_row(Text(_printable(name)), f"{filled} of {len(things)}", Text(_shown(example)))
+            parts += [Text(""), table]
     if n:
-        table = _table("field", "in", "example")
-        for name, filled, example in _fields(result.events):
-            table.add_row(Text(_printable(name)), f"{filled} of {n}", Text(_shown(example)))
-        parts += [Text(""), table]
         table = _table("missing", "in", "so these say unknown", "what to do")
         for need, lacking in _missing(result):
             table.add_row(need.field, f"{lacking} of {n}", ", ".join(need.checks), Text(need.remedy))
@@ -156,7 +174,7 @@ def text_of(result: Result, *, everything: bool) -> RenderableType:
 
 def _trouble(result: Result, everything: bool) -> Table:
     table = _table("line or id", "outcome", "because")
-    rows = [(str(one.line), one.stage, one.reason) for one in result.refused]
+    rows = [(f"{one.file}:{one.line}".lstrip(":"), one.stage, one.reason) for one in result.refused]
     rows += [(one.id, "unpaired", f"{one.side}: {one.reason}") for one in result.unpaired]
     shown = rows if everything else rows[:FEW]
     for name, outcome, reason in shown:

@@ -147,7 +147,10 @@ def _outcomes(seen: Observations, notes: list[str]) -> tuple[Tree, list[Tree]]:
     if found is None:
         regression = errors(seen)
         if not regression:
-            notes.append("training_data.bestbefore.classes, confusion, calibration: no ground truth is recorded")
+            notes.append(
+                "training_data.bestbefore.classes, confusion, calibration: no ground truth is recorded, so quality "
+                "will be unknown: add labels, or fit an estimator on labelled data with `bestbefore induce`"
+            )
         return {}, regression
     calibrated, why = calibration(found)
     notes += [f"training_data.bestbefore.{reason}" for reason in why]

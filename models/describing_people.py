@@ -15,7 +15,19 @@ class Left(NamedTuple):
 
 
 # Each line is an example of the form, never a value to be taken over.
-_ASKED = (
+_ASKED = (  # what a forecast rests on comes first
+    Left(
+        "trained_model.algorithm_metrics",
+        "the threshold that the forecast is about; without it there is none",
+        "algorithm_metrics: [{metric: Accuracy, operator: greater or equal than, threshold: 0.85}]",
+    ),
+    Left("system_context.bestbefore.window", "how much traffic is judged together", "window: 1 day"),
+    Left(
+        "system_context.bestbefore.lead_time",
+        "how long a retraining takes: it is asked for that early",
+        "lead_time: 7 days",
+    ),
+    Left("system_context.bestbefore.owner", "who is told", "owner: digits-team@example.org"),
     Left("system_context.task", "says what the model is for", "task: Read one handwritten digit"),
     Left(
         "system_context.goals",
@@ -27,16 +39,8 @@ _ASKED = (
         "what a wrong answer does; sets severities",
         "risks: {risk_fp: A wrong digit is booked, risk_fn: A digit is missed, risk_other: none}",
     ),
-    Left("system_context.bestbefore.owner", "who is told", "owner: digits-team@example.org"),
-    Left("system_context.bestbefore.window", "how much traffic is judged together", "window: 1 day"),
-    Left("system_context.bestbefore.lead_time", "how long a retraining takes", "lead_time: 7 days"),
     Left("system_context.bestbefore.cost_retrain", "weighed against a degraded model", "cost_retrain: 1.0"),
     Left("system_context.bestbefore.cost_degraded_per_day", "weighed against retraining", "cost_degraded_per_day: 0.5"),
-    Left(
-        "trained_model.algorithm_metrics",
-        "the threshold that the forecast is about",
-        "algorithm_metrics: [{metric: Accuracy, operator: greater or equal than, threshold: 0.85}]",
-    ),
     Left(
         "trained_model.decisions_assumptions",
         "what must stay true for the model to be right",

@@ -128,7 +128,9 @@ def label_free(
     if answered <= 0:  # nothing was answered, so everything is wrong: that needs no calibration
         return Estimate(estimate=0.0, low=0.0, high=min(_noise(0.0, n), 1.0), n=n, basis="label-free")
     if calibration is None:
-        return Estimate(n=n, reason="no calibration registered: training_data.bestbefore.calibration is missing")
+        return Estimate(
+            n=n, reason="no calibration registered to read confidences by, and no labels: describe days with labels"
+        )
     if calibration.residual_low is None or calibration.residual_high is None:
         return Estimate(n=n, reason="no residuals of induced drift registered: no interval would be honest")
     readings = [sum_confidence / answered]

@@ -252,7 +252,7 @@ def _file(environment: Mapping[str, str], folder: Path) -> Path | None:
     named = environment.get(PREFIX + "CONFIG")
     if named:
         if not Path(named).is_file():
-            raise SettingsError(f"{PREFIX}CONFIG names {named}, which is not a file")
+            raise SettingsError(f"{PREFIX}CONFIG names {named}, which is not a file; name the TOML file, or unset it")
         return Path(named)
     return next((folder / name for name in FILES if (folder / name).is_file()), None)
 

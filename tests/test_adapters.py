@@ -17,7 +17,7 @@ from tests.sources_rig import FOLDER, PAIRED, SAMPLES, adapted, source_of, sourc
 from tests.wire import field
 
 NAMES = sorted(ADAPTERS)
-JSON_VALUES = ["azure-ml", "bentoml", "databricks", "kserve", "sagemaker", "triton", "vertex"]
+JSON_VALUES = ["azure-ml", "bentoml", "databricks", "json", "kserve", "sagemaker", "triton", "vertex"]
 PROTOBUF = {"open-inference": (0, 1, 4, 5), "tensorflow-serving": (0,)}
 OWN = [
     Record("x", b'{"id":"r","time":"2026-11-20T10:00:00Z","model":"m","version":"1","output":{"label":"7"}}'),

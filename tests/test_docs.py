@@ -4,8 +4,9 @@ Convention for README.md and docs/: a `python` or `console` block is run when th
 only shown when that line is `<!-- not run: reason -->`. A `python` block without either is run, a `console` block
 without either is an error. A block of any kind below `<!-- file: NAME -->` is the content of that file. Blocks of one
 page share a folder, which holds `examples/` and a `bestbefore.toml` naming a real broker and an empty, migrated store;
-`python` blocks share their names as well. In a `console` block `$ ` begins a command; lines below it, if there are any,
-are its output, where `...` stands for anything. `pycon` blocks and the examples in docstrings are doctests.
+`python` blocks share their names as well. `sql` blocks are marked as `console` blocks are, and run in that store. In a
+`console` block `$ ` begins a command; lines below it, if there are any, are its output: `...` stands for anything.
+`pycon` blocks and the examples in docstrings are doctests.
 """
 
 import ast
@@ -29,6 +30,7 @@ import pytest
 from infra.cli import main
 from infra.migrate import upgrade
 from streams import settings, topics
+from streams.store_engine import open_engine
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -44,7 +46,7 @@ EXAMPLES = sorted(
     for path in folder.rglob("*.py")
     if ">>> " in path.read_text("utf-8")
 )
-PAGES = sorted(p for p in (ROOT / "README.md", *DOCS.rglob("*.md")) if p.exists())
+PAGES = sorted(p for p in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS.rglob("*.md")) if p.exists())
 BLOCK = re.compile(r"^(?P<mark><!--[^\n]*-->\n)?\n?```(?P<kind>\w+)\n(?P<body>.*?)^```$", re.M | re.S)
 TIMEOUT = 180
 
@@ -148,6 +150,7 @@ def test_every_command_has_its_section() -> None:
             option = max(parameter.opts, key=len)
             if isinstance(parameter, click.Option):
                 assert f"`{option}`" in sections[name], f"section {name!r} does not name {option}"
+                assert parameter.help, f"`{name} {option}` says nothing of itself in --help"
 
 
 def test_every_page_is_reached() -> None:
@@ -192,13 +195,14 @@ def test_every_block_says_whether_it_runs() -> None:
     """A `console` block is marked, and marks are spelled right."""
     for block in (b for page in PAGES for b in blocks(page)):
         where = f"{block.page.relative_to(ROOT)}:{block.line}"
-        if block.kind == "console":
+        if block.kind in ("console", "sql"):
             assert block.mark == "<!-- run -->" or block.shown_only, f"{where}: put <!-- run --> or <!-- not run: … -->"
         assert block.kind not in ("sh", "shell", "bash") or block.shown_only, f"{where}: use `console`"
 
 
 def _runnable(page: Path) -> list[Block]:
-    return [b for b in blocks(page) if b.file or (b.kind in ("python", "console", "pycon") and not b.shown_only)]
+    kinds = ("python", "console", "pycon", "sql")
+    return [b for b in blocks(page) if b.file or (b.kind in kinds and not b.shown_only)]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -216,6 +220,8 @@ def test_what_a_page_shows_runs(page: Path, request: pytest.FixtureRequest, tmp_
             _run_console(block, where, tmp_path, environment)
         elif block.kind == "pycon":
             _run_doctest(block, where, names)
+        elif block.kind == "sql":
+            _run_sql(block, request.getfixturevalue("store_url"))
         else:
             previous = Path.cwd()
             os.chdir(tmp_path)
@@ -262,6 +268,15 @@ def _run_console(block: Block, where: str, folder: Path, environment: dict[str, 
         if expected.strip():
             good = checker.check_output(expected, done.stdout, flags)
             assert good, f"{where}: `{command}` printed\n{done.stdout}\nthe page shows\n{expected}"
+
+
+def _run_sql(block: Block, store_url: str) -> None:
+    engine = open_engine(store_url)
+    try:
+        with engine.connect() as connection:
+            connection.exec_driver_sql(block.body).all()
+    finally:
+        engine.dispose()
 
 
 def _run_doctest(block: Block, where: str, names: dict[str, Any]) -> None:

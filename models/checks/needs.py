@@ -35,7 +35,8 @@ NEEDS: tuple[Need, ...] = (
     Need(
         "labels",
         ("quality-and-time-to-threshold", "calibration-and-concept", "label-and-prediction-shift"),
-        "send the truth to the topic `labels`, under the id that is shown here",
+        "send the truth, once it is known, to the topic `labels` under the id that is shown here; or name it with "
+        "`truth:` where it is logged",
     ),
     Need(
         "sampled inputs",

@@ -35,7 +35,10 @@ def trees_of(content: bytes, notes: list[str]) -> Trees:
     given = [(one, _type(one)) for one in graph.output]
     for value, found in taken + given:
         if found is OTHER:
-            notes.append(f"{value.name}: a {value.type.WhichOneof('value') or 'value of no type'}, no tensor: no dtype")
+            notes.append(
+                f"{value.name}: a {value.type.WhichOneof('value') or 'value of no type'}, no tensor: its type is left "
+                "out; from scikit-learn, export with options={'zipmap': False} to have one"
+            )
     digest = "sha256:" + hashlib.sha256(content).hexdigest()
     if any(one.data_location == onnx.TensorProto.EXTERNAL for one in graph.initializer):
         notes.append("weights are stored in another file, which the digest does not cover")

@@ -7,6 +7,7 @@ from streams.adapters import (
     databricks,
     kserve,
     open_inference,
+    own_json,
     sagemaker,
     tensorflow_serving,
     triton,
@@ -18,6 +19,6 @@ ADAPTERS: dict[str, Adapter] = {
     module.ADAPTER.name: module.ADAPTER
     for module in (
         kserve, open_inference, triton, bentoml, tensorflow_serving, sagemaker, azure_ml, databricks, vertex,
-        confluent_avro,
+        confluent_avro, own_json,
     )
 }  # fmt: skip

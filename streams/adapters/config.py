@@ -26,14 +26,15 @@ from models.units import duration_us
 from streams.adapters.catalogue import ADAPTERS
 from streams.adapters.contract import Adapter
 from streams.adapters.pairing import MOST, WITHIN_US
-from streams.adapters.plan import ROOTS, OutputPlan, Place, Places, Plan, is_path, is_row_path
+from streams.adapters.plan import ROOTS, OutputPlan, Place, Places, Plan, TruthPlan, is_path, is_row_path
 from streams.adapters.source import PairPlan, Source
 from streams.errors import SettingsError
 
 KEYS = (
-    "topics", "adapter", "model", "version", "id", "time", "sampling", "segment", "features", "output", "pair",
-    "schema", "registry",
+    "topics", "adapter", "model", "version", "id", "time", "sampling", "latency_ms", "latency_s", "status", "digest",
+    "segment", "features", "output", "truth", "pair", "schema", "registry",
 )  # fmt: skip
+_PLACES = ("model", "version", "id", "time", "sampling", "latency_ms", "latency_s", "status", "digest")
 _OUTPUT_KEYS = ("label", "scores", "value", "classes")
 _PAIR_KEYS = ("within", "most")
 _MOST_SEGMENT = 8
@@ -101,7 +102,9 @@ def _bytes_of(path: Path, name: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise SettingsError(f"{name} cannot be read: {error.strerror or error}") from None
+        raise SettingsError(
+            f"{name} cannot be read: {error.strerror or error}; write it as docs/sources.md shows, or correct its name"
+        ) from None
 
 
 class _Reader(NamedTuple):
@@ -143,22 +146,42 @@ def _entry(at: _Reader, path: str, found: Any, fetch: Callable[[str], bytes]) ->
         if fields.get(key) is None:
             at.wrong(path, f"it needs `{key}`")
     adapter = _adapter(at, f"{path}.adapter", fields["adapter"])
-    for key in ("features", "output") if adapter.whole else ():
-        if fields.get(key) is None:
-            at.wrong(path, f"records of {adapter.name} hold question and answer side by side: name them with `{key}:`")
+    truth = _truth(at, f"{path}.truth", fields.get("truth"))
+    _enough(at, path, fields, adapter, truth)
     where = f"{at.place(path)} ({path})"
     plan = Plan(
         where=where,
-        **{
-            key: _places(at, f"{path}.{key}", fields.get(key)) for key in ("model", "version", "id", "time", "sampling")
-        },
+        **{key: _places(at, f"{path}.{key}", fields.get(key)) for key in _PLACES},
         segment=_segment(at, f"{path}.segment", fields.get("segment")),
         features=_features(at, f"{path}.features", fields.get("features")),
         output=_output(at, f"{path}.output", fields.get("output")),
+        truth=truth,
     )
     pair = _pair(at, f"{path}.pair", fields.get("pair"), adapter)
     patterns = tuple(_pattern(at, f"{path}.topics", one) for one in _listed(fields["topics"]))
     return Entry(where, patterns, Source(adapter, plan, extra=_extra(at, path, fields, adapter, fetch), pair=pair))
+
+
+def _enough(at: _Reader, path: str, fields: dict[str, Any], adapter: Adapter, truth: TruthPlan) -> None:
+    """Whether the source says all that its adapter cannot find out."""
+    if truth.said and fields.get("id") is None:
+        at.wrong(path, "a truth is about an inference: say with `id:` where its id stands, as in id: record.order")
+    for key in ("time",) if adapter.name == "json" else ():
+        if fields.get(key) is None:
+            at.wrong(path, f"say with `{key}:` where it stands, as in {key}: record.ts")
+    for key in ("features", "output") if adapter.whole and not truth.said else ():
+        if fields.get(key) is None:
+            at.wrong(path, f"records of {adapter.name} hold question and answer side by side: name them with `{key}:`, "
+                     "or say `truth:` if they tell what was true")  # fmt: skip
+
+
+def _truth(at: _Reader, path: str, found: Any) -> TruthPlan:
+    if found is None:
+        return TruthPlan()
+    fields = at.known(path, found, ("label", "value"))
+    if len(fields) != 1:
+        at.wrong(path, "expected the column with the class, {label: outcome}, or with the number, {value: minutes}")
+    return TruthPlan(**{key: _row_path(at, f"{path}.{key}", one) for key, one in fields.items()})
 
 
 def _listed(found: Any) -> list[Any]:

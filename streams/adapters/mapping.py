@@ -23,6 +23,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 def things_of(part: Part, plan: Plan, record: Record) -> list[Thing]:
     """The events of one part. Raises Unadaptable that names what is missing and where it was looked for."""
+    if plan.truth.said:
+        return [_truth(row, part, plan, record) for row in part.request or part.response or ()]
     head = _head(part, plan, record)
     n = _count(part)
     name = _id(part, plan, record)
@@ -52,14 +54,20 @@ def _count(part: Part) -> int:
     return n
 
 
-def _head(part: Part, plan: Plan, record: Record) -> dict[str, Any]:
-    trees = part.trees
-    said = at(plan.time, trees)
+def _time(part: Part, plan: Plan, record: Record) -> datetime:
+    said = at(plan.time, part.trees)
+    if said is None and plan.time and part.time is None:
+        raise Unadaptable(f"no time: nothing at {told(plan.time)}; see `time:` in {plan.where}")
     us = moment(said) if said is not None else part.time if part.time is not None else record.timestamp
     try:
-        time = _EPOCH + timedelta(microseconds=us)
+        return _EPOCH + timedelta(microseconds=us)
     except OverflowError:
         raise Unadaptable(f"time {us} us since 1970 fits no calendar") from None
+
+
+def _head(part: Part, plan: Plan, record: Record) -> dict[str, Any]:
+    trees = part.trees
+    time = _time(part, plan, record)
     segment = {
         name: str(value)[: MAX_TEXT + 1] for name, p in plan.segment.items() if (value := at(p, trees)) is not None
     }
@@ -68,9 +76,10 @@ def _head(part: Part, plan: Plan, record: Record) -> dict[str, Any]:
         "model": _named("model", plan.model, part.model, trees, plan),
         "version": _named("version", plan.version, part.version, trees, plan),
         "segment": segment or None,
-        "status": part.status,
-        "latency_ms": part.latency_ms,
-        "sampling": _sampling(part, plan),
+        "status": _status(part, plan),
+        "latency_ms": _latency(part, plan),
+        "sampling": _number(plan.sampling, "sampling", plan, trees, part.sampling),
+        "digest": _digest(plan, trees),
         **_context(part.trees.get("envelope"), record),
     }
     try:
@@ -88,14 +97,35 @@ def _context(envelope: Any, record: Record) -> dict[str, str]:
     return bounded({name: text for name in (PARENT, STATE) if isinstance(text := envelope.get(name), str)})
 
 
-def _sampling(part: Part, plan: Plan) -> Any:
-    found = at(plan.sampling, part.trees)
+def _number(places: Places, field: str, plan: Plan, trees: Mapping[str, Any], given: Any) -> Any:
+    found = at(places, trees)
     if isinstance(found, str):
         try:
             return float(found)
         except ValueError:
-            raise Unadaptable(f"the sampling is a text that is no number; see `sampling:` in {plan.where}") from None
-    return part.sampling if found is None else found
+            raise Unadaptable(f"the {field} is a text that is no number; see `{field}:` in {plan.where}") from None
+    return given if found is None else found
+
+
+def _status(part: Part, plan: Plan) -> Any:
+    found = _number(plan.status, "status", plan, part.trees, part.status)
+    return int(found) if isinstance(found, float) and found.is_integer() else found
+
+
+def _latency(part: Part, plan: Plan) -> Any:
+    if not plan.latency_s:
+        return _number(plan.latency_ms, "latency_ms", plan, part.trees, part.latency_ms)
+    seconds = _number(plan.latency_s, "latency_s", plan, part.trees, None)
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        return seconds
+    return float(seconds) * 1000 if abs(seconds) < 1e300 else None
+
+
+def _digest(plan: Plan, trees: Mapping[str, Any]) -> str | None:
+    found = at(plan.digest, trees)
+    if found is not None and not isinstance(found, str):
+        raise Unadaptable(f"the digest is a {type(found).__name__}; see `digest:` in {plan.where}")
+    return found
 
 
 def _named(field: str, places: Places, given: str, trees: Mapping[str, Any], plan: Plan) -> str:
@@ -187,6 +217,25 @@ def cell(value: Any) -> Any:
 
 
 # -- events --------------------------------------------------------------------------------------------------
+
+
+def _truth(row: Row, part: Part, plan: Plan, record: Record) -> LabelEvent:
+    """What was true, of a record that tells nothing else."""
+    fields: dict[str, Any] = {"inference_id": _id(part, plan, record), "time": _time(part, plan, record)}
+    for key, places in (("model", plan.model), ("version", plan.version)):
+        found = at(places, part.trees)
+        if isinstance(found, str | int | float) and not isinstance(found, bool):
+            fields[key] = label_text(found)
+    path = plan.truth.label or plan.truth.value
+    found = value_at(row, path)
+    if found is None or isinstance(found, list | dict | bytes):
+        raise Unadaptable(f"no truth at {path} but {type(found).__name__}; see `truth:` in {plan.where}")
+    if plan.truth.label:
+        fields["label"] = label_text(found)
+    else:
+        fields["value"] = cell(found)
+    label: LabelEvent = _converted(fields, LabelEvent)
+    return label
 
 
 def _label(name: str, truth: Any, head: Mapping[str, Any]) -> LabelEvent:

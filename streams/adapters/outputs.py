@@ -75,8 +75,13 @@ def _scores(found: Any, classes: tuple[str, ...]) -> dict[str, float] | None:
         if classes and len(classes) != len(found):
             raise Unadaptable(f"{len(found)} scores, and `output.classes` names {len(classes)}")
         pairs = list(zip(classes or map(str, range(len(found))), found, strict=True))
+    elif len(classes) == 2 and type(found) in (int, float) and 0 <= found <= 1:
+        pairs = [(classes[0], 1.0 - found), (classes[1], found)]  # one probability, that of the second class
     else:
-        raise Unadaptable(f"scores are a {type(found).__name__}; expected a list of numbers, or class: number")
+        raise Unadaptable(
+            f"scores are a {type(found).__name__}; expected a list of numbers, or class: number; for the probability "
+            "of one class out of two say `classes: [the other, that one]`"
+        )
     if len(pairs) > MAX_CLASSES:
         raise Unadaptable(f"{len(pairs)} scores in one answer; at most {MAX_CLASSES} are read")
     return {str(name): _number(one, "score") for name, one in pairs}

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from models.descriptors.paths import value_at
 
-ROOTS = ("envelope", "header", "key", "request", "response", "topic")
+ROOTS = ("envelope", "header", "key", "record", "request", "response", "topic")
 _STEPS = r"""(?:\.[^.\[\]]+|\[(?:\d+|"[^"]*")\])*"""
 _PATH = re.compile(rf"(?:{'|'.join(ROOTS)}){_STEPS}")
 _IN_ROW = re.compile(rf"""(?:[^.\[\]]+|\["[^"]*"\]){_STEPS}""")
@@ -36,6 +36,18 @@ class OutputPlan(NamedTuple):
         return bool(self.label or self.scores or self.value)
 
 
+class TruthPlan(NamedTuple):
+    """The column of a record that holds what was true: a class, or a number. The source's `id` names the inference."""
+
+    label: str = ""
+    value: str = ""
+
+    @property
+    def said(self) -> bool:
+        """Whether records of the source are truths, and no answers."""
+        return bool(self.label or self.value)
+
+
 class Plan(NamedTuple):
     """One source; `features` names the elements of a row without names, or gives each feature its place in the row."""
 
@@ -48,6 +60,11 @@ class Plan(NamedTuple):
     segment: Mapping[str, Places] = {}
     features: tuple[str, ...] | Mapping[str, str] | None = None
     output: OutputPlan = OutputPlan()
+    latency_ms: Places = ()
+    latency_s: Places = ()
+    status: Places = ()
+    digest: Places = ()
+    truth: TruthPlan = TruthPlan()
 
 
 def is_path(text: str) -> bool:
