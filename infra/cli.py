@@ -13,6 +13,8 @@ from infra.cli_common import formatted, settings_of, store_of
 from infra.cli_descriptors import COMMANDS
 from infra.cli_lifecycle import lifecycle
 from infra.cli_sources import sources
+from infra.cli_status import plot, status
+from infra.figures import MISSING
 from infra.store_file import make_folder
 from models.columns import Subject
 from models.lifecycle import resolution_id
@@ -160,7 +162,7 @@ def topics_check(ctx: click.Context) -> Any:
     return show.findings(found)
 
 
-for command in (*COMMANDS, backtest, lifecycle, sources):
+for command in (*COMMANDS, backtest, lifecycle, plot, sources, status):
     main.add_command(command)
 
 
@@ -190,6 +192,7 @@ def replay(ctx: click.Context, events: tuple[Path, ...], folders: tuple[Path, ..
         + (f", {result.requests} label requests" if result.requests else "")
         + f" in {out}"
     )
+    show.progress(f"drawn: {', '.join(map(str, result.plots))}" if result.plots else MISSING)
     if result.rejected:
         click.echo(
             f"  note: {result.rejected} rows cannot be read and are left out; {out}/rejected.txt says why", err=True
@@ -202,15 +205,6 @@ def replay(ctx: click.Context, events: tuple[Path, ...], folders: tuple[Path, ..
 
 
 # -- what the store knows ------------------------------------------------------------------------------------
-
-
-@main.command()
-@click.option("--model", help="Only this model.")
-@formatted
-@click.pass_context
-def status(ctx: click.Context, model: str | None) -> Any:
-    """The latest estimate, forecast and verdicts of every model version."""
-    return show.status([event.body for event in store_of(ctx).latest_status(model)])
 
 
 @main.command()

@@ -74,6 +74,7 @@ class Result(NamedTuple):
     requests: int = 0
     rejected: int = 0
     undescribed: tuple[str, ...] = ()
+    plots: tuple[Path, ...] = ()
 
 
 class Step(NamedTuple):
@@ -92,7 +93,7 @@ def replay(
     *,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Result:
-    """Run recorded events through the estimators and write status, mismatches, triggers and a plot into `out`.
+    """Run recorded events through the estimators and write status, mismatches, triggers and plots into `out`.
 
     Raises RecordingError and DescriptorError.
     """
@@ -108,7 +109,7 @@ def replay(
     lines = write_notes(engine.notes, out)
     if recording.rejected:
         (out / "rejected.txt").write_text("\n".join(recording.rejected) + "\n", "utf-8")
-    plot_status(
+    plots = plot_status(
         [n.body for n in engine.notes if n.kind == "status"], [n.body for n in engine.notes if n.kind == "trigger"], out
     )
     return Result(
@@ -122,6 +123,7 @@ def replay(
         write_requests(engine.requests.values(), out),
         len(recording.rejected),
         _undescribed(engine.notes),
+        tuple(plots),
     )
 
 
