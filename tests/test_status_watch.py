@@ -41,7 +41,7 @@ def told(store: EventStore, day: int, estimate: float | None, model: str = "digi
                      "high": "2026-03-01T00:00:00Z", "reason": None},
         "open_mismatches": [], "open_triggers": {},
     }  # fmt: skip
-    key = {"model": model, "version": "1", "segment": "", "window_start_us": at,
+    key: dict[str, Any] = {"model": model, "version": "1", "segment": "", "window_start_us": at,
            "window_end_us": at + DAY_US}  # fmt: skip
     with store.transaction() as tx:
         tx.append_events(
