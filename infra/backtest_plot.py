@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from infra.figures import pyplot, write
 from models.backtest import Setting, World, quality_served
 from models.backtest_table import ORACLE, Row
 
@@ -16,14 +17,10 @@ Rows = Mapping[str, Sequence[Row]]
 
 
 def plot_backtest(world: World, setting: Setting, rows: Rows, out: Path) -> list[Path]:
-    """Draw `backtest.png`; without matplotlib (extra `demo`) nothing is drawn."""
-    try:
-        import matplotlib  # noqa: PLC0415 -- optional
-    except ImportError:
+    """Draw `backtest.png` and `backtest.svg`; without matplotlib (extra `demo`) nothing is drawn."""
+    plt = pyplot()
+    if plt is None:
         return []
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415 -- optional
-
     figure = plt.figure(figsize=(12.5, 1.9 + PANEL_HEIGHT * len(rows)), layout="constrained")
     grid = figure.add_gridspec(len(rows), 2, width_ratios=(3.2, 1))
     panels: list[Any] = []
@@ -45,10 +42,7 @@ def plot_backtest(world: World, setting: Setting, rows: Rows, out: Path) -> list
         f"Retraining policies: lead time {setting.lead} windows, label delay {setting.delay} windows{drawn}",
         fontsize=12,
     )
-    path = out / "backtest.png"
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    return [path]
+    return write(figure, out, "backtest")
 
 
 def _panel(axis: Any, name: str, row: Row, quality: NDArray[np.float64], setting: Setting) -> None:

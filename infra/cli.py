@@ -17,6 +17,8 @@ from infra.cli_descriptors import COMMANDS
 from infra.cli_lifecycle import lifecycle
 from infra.cli_page import page
 from infra.cli_sources import sources
+from infra.cli_status import plot, status
+from infra.figures import MISSING
 from infra.store_file import make_folder
 from models.columns import Subject
 from models.lifecycle import resolution_id
@@ -27,8 +29,8 @@ FOLDER = Path(".bestbefore")
 SECTIONS = {
     "See what it says": ("demo", "replay", "backtest", "plot"),
     "Say what must hold": ("describe", "check", "induce", "register", "export"),
-    "Run it": ("up", "down", "worker", "bridge", "migrate", "topics", "sources", "lifecycle", "dead-letters"),
-    "Read what it found": ("status", "events", "triggers"),
+    "Run it": ("up", "down", "worker", "bridge", "migrate", "topics", "sources", "lifecycle", "dead-letters", "asyncapi"),
+    "Read what it found": ("status", "page", "events", "triggers", "alerts"),
 }  # of the help, in the order in which somebody new needs them
 
 
@@ -197,7 +199,7 @@ def topics_check(ctx: click.Context) -> Any:
 
 
 topics.add_command(topics_verify)
-for command in (*COMMANDS, alerts, asyncapi, backtest, bridge, lifecycle, page, sources):
+for command in (*COMMANDS, alerts, asyncapi, backtest, bridge, lifecycle, page, plot, sources, status):
     main.add_command(command)
 
 
@@ -237,6 +239,8 @@ def replay(ctx: click.Context, events: tuple[Path, ...], folders: tuple[Path, ..
             f"  note: {result.used} labels at most are used, as live workers would with keep_rate "
             f"{settings.keep_rate:g}; BESTBEFORE_KEEP_RATE=1 uses all", err=True,
         )  # fmt: skip
+    if not result.plots:
+        show.progress(MISSING)
     if result.rejected:
         click.echo(
             f"  note: {result.rejected} rows cannot be read and are left out; {out}/rejected.txt says why", err=True
@@ -249,15 +253,6 @@ def replay(ctx: click.Context, events: tuple[Path, ...], folders: tuple[Path, ..
 
 
 # -- what the store knows ------------------------------------------------------------------------------------
-
-
-@main.command()
-@click.option("--model", help="Only this model.")
-@formatted
-@click.pass_context
-def status(ctx: click.Context, model: str | None) -> Any:
-    """The latest estimate, forecast and verdicts of every model version."""
-    return show.status([event.body for event in store_of(ctx).latest_status(model)])
 
 
 @main.command()

@@ -9,6 +9,7 @@ import msgspec
 
 from infra import show
 from infra.cli_common import formatted
+from infra.figures import MISSING
 from models.policy import terms_of
 from models.reference import Reference
 from models.units import DAY_US, duration_us
@@ -43,7 +44,7 @@ class Declared(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--cost-degraded", type=click.FloatRange(min=0), help="Of one day below the threshold.")
 @click.option("--cost-error", default=0.0, type=click.FloatRange(min=0), help="Of one wrong answer.")
 @click.option("--seed", default=0, show_default=True, help="Of the draws where retraining is modelled.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for backtest.json and backtest.png.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for backtest.json, and the plot as PNG and SVG.")
 @formatted
 def backtest(
     history: tuple[Path, ...], policies: str, folder: Path | None, target: str | None, time: str | None, model: str,
@@ -68,7 +69,7 @@ def backtest(
         written = run.write(report, out)
         show.progress(f"wrote {', '.join(map(str, written))}")
         if len(written) == 1:
-            show.progress("no plot: matplotlib is not installed; pip install 'bestbefore[demo]'")
+            show.progress(MISSING)
     return run.document(report), run.shown(report)
 
 

@@ -44,25 +44,34 @@ def with_sources(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 NOTHING = {
-    "status": "nothing yet: a line comes with the first closed window. Is the model registered, `bestbefore worker` "
-    "running, and --model spelt as in events?",
+    "status": show.NOTHING_YET,
     "events": "nothing matches; without --model, --kind and --check all is shown",
     "triggers": "nothing has been asked for; `bestbefore status` tells how each model stands",
 }  # what an empty table of a command means
 
 
+style_option = click.option(
+    "--format", "style", type=click.Choice(["text", "json"]), default="text", help="How to print."
+)
+
+
+def printed(command: str, data: Any, table: Any, style: str) -> None:
+    """Print what a command has to show in the style that was asked for; where there is nothing, what that means."""
+    if style == "json":
+        click.echo(json.dumps(data, indent=2, default=str))
+        return
+    show.console().print(table)
+    if not data and command in NOTHING:
+        click.echo(f"  {NOTHING[command]}", err=True)
+
+
 def formatted(command: Callable[..., Any]) -> Callable[..., Any]:
     """The option `--format`; a command with it returns what it has to show, as plain data and as a table."""
 
-    @click.option("--format", "style", type=click.Choice(["text", "json"]), default="text", help="How to print.")
+    @style_option
     @functools.wraps(command)
     def wrapper(*args: Any, style: str, **kwargs: Any) -> None:
         data, table = command(*args, **kwargs)
-        if style == "json":
-            click.echo(json.dumps(data, indent=2, default=str))
-        else:
-            show.console().print(table)
-            if not data and command.__name__ in NOTHING:
-                click.echo(f"  {NOTHING[command.__name__]}", err=True)
+        printed(command.__name__, data, table, style)
 
     return wrapper

@@ -7,6 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from infra.figures import file_name, pyplot, write
+
 SIZE = (13.0, 6.2)
 
 
@@ -18,14 +20,14 @@ def plot_status(
     truth: Sequence[tuple[datetime, float]] = (),
     crossing: datetime | None = None,
 ) -> list[Path]:
-    """One PNG per model version (all traffic); returns the files. Without matplotlib (extra `demo`) none are drawn."""
-    try:
-        import matplotlib  # noqa: PLC0415 -- optional
-    except ImportError:
+    """A PNG and an SVG per model version (all traffic); returns the files, none without matplotlib (extra `demo`)."""
+    plt = pyplot()
+    if plt is None:
         return []
-    matplotlib.use("Agg")
-    subjects = sorted({(s["model"], s["version"]) for s in status})
-    return [_plot(model, version, status, triggers, out, truth, crossing) for model, version in subjects]
+    files: list[Path] = []
+    for model, version in sorted({(s["model"], s["version"]) for s in status}):
+        files += _plot(plt, model, version, status, triggers, out, truth, crossing)
+    return files
 
 
 def _time(text: str | None) -> datetime | None:
@@ -33,11 +35,9 @@ def _time(text: str | None) -> datetime | None:
 
 
 def _plot(
-    model: str, version: str, status: Sequence[dict[str, Any]], triggers: Sequence[dict[str, Any]], out: Path,
+    plt: Any, model: str, version: str, status: Sequence[dict[str, Any]], triggers: Sequence[dict[str, Any]], out: Path,
     truth: Sequence[tuple[datetime, float]], crossing: datetime | None,
-) -> Path:  # fmt: skip
-    from matplotlib import pyplot as plt  # noqa: PLC0415 -- optional
-
+) -> list[Path]:  # fmt: skip
     lines = [s for s in status if (s["model"], s["version"], s["segment"]) == (model, version, None)]
     figure, (quality, dates) = plt.subplots(2, 1, figsize=SIZE, sharex=True, height_ratios=(3, 2), layout="constrained")
     ends = [end for s in lines if (end := _time(s["window"]["end"])) is not None]
@@ -54,11 +54,9 @@ def _plot(
             )
     for axis in (quality, dates):  # beside the lines, which may be anywhere
         axis.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
+    dates.set_xlabel("end of the window (UTC)")
     figure.suptitle(f"{model} {version}: quality and best-before date", fontsize=13)
-    path = out / f"{model}-{version}.png"
-    figure.savefig(path, dpi=110)
-    plt.close(figure)
-    return path
+    return write(figure, out, file_name(model, version))
 
 
 def _quality(axis: Any, lines: Sequence[dict[str, Any]], truth: Sequence[tuple[datetime, float]]) -> None:

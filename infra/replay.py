@@ -104,7 +104,7 @@ def replay(
     sources: Sources | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Result:
-    """Run recorded events through the estimators and write status, mismatches, triggers and a plot into `out`.
+    """Run recorded events through the estimators and write status, mismatches, triggers and plots into `out`.
 
     Raises RecordingError and DescriptorError.
     """

@@ -20,8 +20,8 @@ def lines_of(result: Result) -> Iterator[str]:
         yield from _unknown(body, result)
     if result.latest:
         yield ""
-    for plot in result.plots:
-        yield f"plot: {plot}"
+    for plot in result.plots[::2]:
+        yield f"plot: {plot}, and as .svg"
 
 
 def _quality(body: Mapping[str, Any]) -> str:

@@ -16,6 +16,10 @@ from models.reference import Reference
 
 Shown = tuple[Any, Table]
 UNFIT_SHOWN = 5  # records of a topic that are named
+NOTHING_YET = (
+    "nothing yet: a line comes with the first closed window. Is the model registered, `bestbefore worker` running, and "
+    "--model spelt as in events?"
+)
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -113,26 +117,20 @@ def best_before(forecast: dict[str, Any]) -> str:
 
 
 def status(bodies: Sequence[dict[str, Any]]) -> Shown:
-    """One row per model version and segment."""
+    """One row per model version and segment; with a column more where bodies have a `trend`."""
+    trends = any("trend" in body for body in bodies)
     table = _table(
-        "model",
-        "version",
-        "segment",
-        "window ends",
-        "n",
-        "quality, 90% interval",
-        "basis",
-        "good for at least, best before",
-        "open mismatches",
-        "asked for",
-    )
+        "model", "version", "segment", "window ends", "n", "quality, 90% interval", *(["trend"] if trends else []),
+        "basis", "good for at least, best before", "open mismatches", "asked for",
+    )  # fmt: skip
     for body in bodies:
         quality, forecast = body["quality"], body["forecast"]
         mismatches = ", ".join(body.get("open_mismatches") or []) or "-"
         table.add_row(
             body["model"], body["version"], body.get("segment") or "all", day(body["window"]["end"]),
             str(body["window"]["n"]),
-            interval(quality), quality["basis"], best_before(forecast), mismatches, asked_for(body),
+            interval(quality), *([body.get("trend", "")] if trends else []), quality["basis"], best_before(forecast),
+            mismatches, asked_for(body),
         )  # fmt: skip
     return list(bodies), table
 

@@ -41,6 +41,7 @@ def test_the_demo_counts_everything_and_triggers_once_before_the_crossing(played
     assert triggers[0]["created_at"] < "2026-02-14"  # the day on which the true accuracy falls below the threshold
     assert triggers[0]["trigger_id"] in printed
     assert (out / "digits-1.png").read_bytes().startswith(b"\x89PNG")
+    assert "retrain trigger" in (out / "digits-1.svg").read_text()
     assert not (out / "services").exists()
 
 

@@ -224,7 +224,7 @@ def _bound(status: Sequence[dict[str, Any]], crossing: float | None) -> str:
 
 def _where(out: Path, plots: Sequence[Path]) -> list[str]:
     return [
-        *(f"{plot}  (quality with its interval, best-before date, trigger)" for plot in plots),
+        *(f"{plot}  (quality with its interval, best-before date, trigger; also as .svg)" for plot in plots[::2]),
         f"{out}/status.jsonl, {out}/mismatches.jsonl, {out}/retrain-triggers.jsonl  (what the topics carried)",
         f"bestbefore replay {out}/recording --descriptors examples/digits/descriptors --out {out}/replay"
         "  (the same lines again)",
