@@ -29,7 +29,18 @@ FOLDER = Path(".bestbefore")
 SECTIONS = {
     "See what it says": ("demo", "replay", "backtest", "plot"),
     "Say what must hold": ("describe", "check", "induce", "register", "export"),
-    "Run it": ("up", "down", "worker", "bridge", "migrate", "topics", "sources", "lifecycle", "dead-letters", "asyncapi"),
+    "Run it": (
+        "up",
+        "down",
+        "worker",
+        "bridge",
+        "migrate",
+        "topics",
+        "sources",
+        "lifecycle",
+        "dead-letters",
+        "asyncapi",
+    ),
     "Read what it found": ("status", "page", "events", "triggers", "alerts"),
 }  # of the help, in the order in which somebody new needs them
 

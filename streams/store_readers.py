@@ -144,7 +144,7 @@ class StoreReader:
         """The newest verdict of everything that is open for these models, in ascending `seq`."""
         t, v = schema.event, _V_OPEN_MISMATCHES
         seqs = select(v.c.seq).where(v.c.model.in_(models))
-        query = select(*_EVENT).where(t.c.seq.in_(seqs)).order_by(t.c.seq)
+        query = select(*EVENT_COLUMNS).where(t.c.seq.in_(seqs)).order_by(t.c.seq)
         with self._reading() as connection:
             return [StoredEvent(**row) for row in connection.execute(query).mappings()] if models else []
 
