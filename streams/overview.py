@@ -58,7 +58,7 @@ def overview(store: StoreReader, now_us: int) -> Overview:
     }
     mismatches = [
         event
-        for event in store.open_mismatches(sorted({model for model, _, _ in wrong}))
+        for event in store.open_verdicts(sorted({model for model, _, _ in wrong}))
         if (event.model, event.version, event.segment) in wrong
     ]
     return Overview(

@@ -140,7 +140,7 @@ class StoreReader:
         with self._reading() as connection:
             return [StoredEvent(**row) for row in connection.execute(query).mappings()]
 
-    def open_mismatches(self, models: Sequence[str]) -> list[StoredEvent]:
+    def open_verdicts(self, models: Sequence[str]) -> list[StoredEvent]:
         """The newest verdict of everything that is open for these models, in ascending `seq`."""
         t, v = schema.event, _V_OPEN_MISMATCHES
         seqs = select(v.c.seq).where(v.c.model.in_(models))
