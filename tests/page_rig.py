@@ -151,7 +151,7 @@ def stories(today_us: int) -> list[Story]:
         Story(reference("loan", "7"), falling(99, 0.0), days=12, changes=(change,)),
         Story(camera, falling(18, 0.0034)),
     ]  # fmt: skip
-    for site, slope in (("Bern", 0.0), ("Genève", 0.001), ("Zürich", 0.014), (HOSTILE, 0.0)):
+    for site, slope in (("Bern", 0.0), ("Genève", 0.001), ("Zürich", 0.02), (HOSTILE, 0.0)):
         told.append(Story(camera, falling(17, slope), days=30, segment={"site": site}, n=150, labels=40))
     return told
 

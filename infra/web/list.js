@@ -121,7 +121,7 @@ function quality(row) {
     make("span", { class: "small" }, ` ${metric ?? ""}`),
     track,
     make("span", { class: "small" }, typeof low === "number" ? `${figure(low)} to ${figure(high)}` : "no interval"),
-    make("span", { class: "small by" }, `${SOURCE[basis] ?? "not known"}, n ${count(Math.round(n ?? 0))}`),
+    make("span", { class: "small by" }, `${SOURCE[basis] ?? "not known"}, n\u00a0${count(Math.round(n ?? 0))}`),
   );
 }
 
