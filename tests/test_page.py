@@ -6,6 +6,7 @@
 import asyncio
 import gzip
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,8 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from infra.local.daemon import silent
+from infra.local.machine import locked
 from infra.migrate import upgrade
 from infra.web.hub import Hub
 from infra.web.site import Site
@@ -103,8 +106,14 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     """The page of a store with a model in every state."""
     folder = tmp_path_factory.mktemp("page")
-    fill(sqlite(folder), TODAY_US)
-    with served(sqlite(folder), folder) as found:
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID")  # processes that share the tests share the store as well
+    filled = folder if run is None else tmp_path_factory.getbasetemp().parent / f"page-{run}"
+    filled.mkdir(exist_ok=True)
+    with locked(filled / "lock", report=silent, patience_s=120):
+        if not (filled / "done").exists():
+            fill(sqlite(filled), TODAY_US)
+            (filled / "done").touch()
+    with served(sqlite(filled), folder) as found:
         yield found
 
 
