@@ -32,7 +32,7 @@ def reference(model: str, version: str, **facts: Any) -> Reference:
     """A registered model with windows of a day, whose threshold is 0.85 unless told otherwise."""
     known: dict[str, Any] = {
         "digest": "d", "window_us": DAY_US, "lateness_us": 0, "lead_time_us": 7 * DAY_US, "threshold": 0.85,
-        "minimum_n": 50, "cost_degraded_per_day": 3.0, "owner": "data scientist", "n": 5000,
+        "minimum_n": 50, "cost_degraded_per_day": 0.5, "owner": "data scientist", "n": 5000,
         "numeric": {"income": INCOME},
         "classes": {"yes": 0.5, "no": 0.5},
         "calibration": Calibration(accuracy=0.95, n=5000, residual_low=-0.5, residual_high=0.5),
@@ -45,7 +45,7 @@ class Story(NamedTuple):
 
     reference: Reference
     accuracy: Callable[[int], float]
-    days: int = 45
+    days: int = 36
     ends: int = 0  # days before today on which its traffic stops
     labels: int = LABELS
     shift: Callable[[int], float] = lambda _: 0.0
@@ -139,19 +139,20 @@ def stories(today_us: int) -> list[Story]:
     camera = reference("defect-camera", "3")
     told: list[Story] = [
         Story(reference("credit-risk", "12"), falling(10, 0.0012)),
-        Story(reference("churn", "4"), falling(15, 0.0075)),
+        Story(reference("churn", "4"), falling(12, 0.0095)),
         Story(reference("digits", "3"), falling(22, 0.0036), shift=lambda d: 0.03 * max(d - 25, 0)),
-        Story(reference("fraud", "9", owner="payments"), falling(37, 0.014), filled=lambda d: 0.4 if d > 34 else 0.0),
-        Story(reference("pricing", "2", threshold=None), falling(99, 0.0)),
+        Story(reference("fraud", "9", owner="payments"), falling(28, 0.014), filled=lambda d: 0.4 * (d > 25)),
+        Story(reference("pricing", "2", threshold=None), falling(99, 0.0), days=20),
         Story(reference("triage", "5"), falling(99, 0.0), days=9),
         Story(unregistered("search-ranking", "1", window_us=DAY_US, lateness_us=0), falling(99, 0.0), days=12),
-        Story(reference("weather", "8"), falling(99, 0.0), ends=9),
-        Story(reference("loan", "6"), falling(20, 0.003), changes=(change,)),
+        Story(reference("weather", "8"), falling(99, 0.0), days=24, ends=9),
+        Story(reference("demand", "2"), falling(99, 0.0), days=30, shift=lambda d: 0.8 * (d > 24)),
+        Story(reference("loan", "6"), falling(14, 0.004), days=30, changes=(change,)),
         Story(reference("loan", "7"), falling(99, 0.0), days=12, changes=(change,)),
-        Story(camera, falling(30, 0.002)),
+        Story(camera, falling(18, 0.0034)),
     ]  # fmt: skip
-    for site, slope in (("Bern", 0.0), ("Genève", 0.001), ("Zürich", 0.012), (HOSTILE, 0.0)):
-        told.append(Story(camera, falling(25, slope), segment={"site": site}, n=150, labels=40))
+    for site, slope in (("Bern", 0.0), ("Genève", 0.001), ("Zürich", 0.02), (HOSTILE, 0.0)):
+        told.append(Story(camera, falling(17, slope), days=30, segment={"site": site}, n=150, labels=40))
     return told
 
 
@@ -163,7 +164,7 @@ def fill(url: str, today_us: int) -> None:
         store.register(model, version, "d", b"{}", today_us - 50 * DAY_US)
     for seed, story in enumerate(stories(today_us)):
         write(store, list(tell(story, today_us, seed)))
-    change = stories(today_us)[8].changes[0]
+    change = next(story.changes[0] for story in stories(today_us) if story.changes)
     with store.transaction() as transaction:
         transaction.append_events([event_of(recorded(change, "loan"))])
     store.close()

@@ -37,7 +37,7 @@ def changed(**parts: dict[str, Any]) -> dict[str, Any]:
     return body
 
 
-WORSE = [  # each worse than the next: what is so, and what it is called
+WORSE: list[tuple[str, dict[str, Any]]] = [  # each worse than the next: what is so, and what it is called
     ("below", {"quality": {"estimate": 0.7, "low": 0.6, "high": 0.8}}),
     ("past", {"forecast": {"best_before": at(-1), "low": at(-5)}}),
     ("due", {"forecast": {"low": at(0)}}),

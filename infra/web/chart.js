@@ -206,7 +206,13 @@ function table(data) {
     make("summary", { "data-key": "numbers-open" }, "The numbers"),
     make(
       "div",
-      { class: "scroll", tabindex: "0", role: "region", "aria-label": "The numbers of every window" },
+      {
+        class: "scroll",
+        tabindex: "0",
+        role: "region",
+        "aria-label": "The numbers of every window",
+        "data-key": "numbers-all",
+      },
       make(
         "table",
         {},

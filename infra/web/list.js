@@ -16,6 +16,7 @@ import {
   sentence,
   stamp,
   TONES,
+  zone,
 } from "./words.js";
 
 const GROUPS = [
@@ -39,7 +40,7 @@ export const rank = (a, b) => {
 
 // From when to when the shelf reaches, so that most dates are on it.
 function shelf(rows) {
-  const from = now(),
+  const from = Math.floor(now() / 6e4) * 6e4, // a row is drawn anew when it changed, or the minute did
     ends = [];
   for (const { state, forecast } of rows) {
     if (TONES[state] === "gone") continue;
@@ -120,7 +121,7 @@ function quality(row) {
     make("span", { class: "small" }, ` ${metric ?? ""}`),
     track,
     make("span", { class: "small" }, typeof low === "number" ? `${figure(low)} to ${figure(high)}` : "no interval"),
-    make("span", { class: "small by" }, `${SOURCE[basis] ?? "not known"}, n ${count(Math.round(n ?? 0))}`),
+    make("span", { class: "small by" }, `${SOURCE[basis] ?? "not known"}, n\u00a0${count(Math.round(n ?? 0))}`),
   );
 }
 
@@ -220,6 +221,7 @@ export class List {
     this.search.addEventListener("input", () => this.go({ find: this.search.value }));
     this.groups = make("div", { class: "groups", role: "group", "aria-label": "Show" });
     this.rows = make("ol", { class: "rows" });
+    this.drawn = new Map(); // rows by the model version they show
     this.top = make("div", {});
     this.below = make("div", { class: "below" });
     this.sources = make("div", {});
@@ -256,12 +258,28 @@ export class List {
     this.search.hidden = all.length < 8;
     const scale = shelf(all);
     renew(this.top, shown.length > 0 && axis(scale));
-    renew(
-      this.rows,
-      shown.slice(0, this.most).map((row) => line(row, scale)),
-    );
+    this.lines(shown.slice(0, this.most), scale);
     renew(this.below, this.rest(state, all, shown));
-    renew(this.sources, sources(state.beat, all));
+    this.heard(state);
+  }
+
+  // Only what has changed is drawn anew, so that two hundred models cost no more than the one that changed.
+  lines(rows, scale) {
+    const how = JSON.stringify([scale, zone()]),
+      old = this.drawn;
+    this.drawn = new Map();
+    for (const row of rows) {
+      const name = JSON.stringify([row.model, row.version]),
+        known = old.get(name);
+      this.drawn.set(name, known?.row === row && known.how === how ? known : { row, how, node: line(row, scale) });
+    }
+    const nodes = [...this.drawn.values()].map((one) => one.node);
+    if (nodes.length !== this.rows.children.length || nodes.some((node, i) => node !== this.rows.children[i]))
+      renew(this.rows, nodes);
+  }
+
+  heard(state) {
+    renew(this.sources, sources(state.beat, [...state.models.values()]));
   }
 
   button(tone, word, rows, group) {

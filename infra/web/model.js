@@ -151,7 +151,7 @@ export class Model {
           {},
           make("p", { class: "verdict" }, headline(row)),
           make("p", {}, sentence(row)),
-          asked.length > 0 &&
+          asked.length > (row.state === "fix" ? 1 : 0) &&
             row.state !== "asked" &&
             make(
               "p",

@@ -129,7 +129,7 @@ class Overview:
             body for fact, (_, _, body) in self._mismatches.items()
             if fact[0] == model and fact[1] in ("", version) and body.get("verdict") == "mismatch"
         ]  # fmt: skip
-        return sorted(found, key=lambda body: (rank.get(body.get("severity"), 1), body.get("first_seen") or ""))
+        return sorted(found, key=lambda body: (rank.get(str(body.get("severity")), 1), body.get("first_seen") or ""))
 
     def segments_of(self, model: str, version: str) -> dict[str, dict[str, Any]]:
         """The figures of every segment of a model version."""

@@ -42,7 +42,7 @@ const LISTEN = {
   beat(body) {
     const changed = JSON.stringify(state.beat?.worker) !== JSON.stringify(body.worker);
     state.beat = body;
-    if (changed && view instanceof List) view.show(state);
+    if (changed && view instanceof List) view.heard(state);
   },
 };
 

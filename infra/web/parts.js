@@ -203,7 +203,7 @@ export function segments(found, model, version, here, limit) {
     `Segments (${found.length})`,
     make(
       "div",
-      { class: "scroll", tabindex: "0", role: "region", "aria-label": "Segments" },
+      { class: "scroll", tabindex: "0", role: "region", "aria-label": "Segments", "data-key": "segments" },
       make(
         "table",
         {},

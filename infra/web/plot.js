@@ -223,14 +223,10 @@ export function dateWord(f, data) {
     below = f.floor - f.y(data.threshold) > 24, // room under the threshold, where no estimate is in the way
     y = f.y(data.threshold) + (below ? 18 : -13),
     word = `best before ${day(ms(middle))}`;
+  const end = beyond || x - 5 + word.length * 6.6 > f.right; // else it would run out of the picture
   return draw(
     "text",
-    {
-      class: "mark strong",
-      x: beyond ? f.right - 4 : Math.min(Math.max(x, f.left + 60), f.right - 4),
-      y,
-      "text-anchor": beyond || x > f.right - 60 ? "end" : "middle",
-    },
+    { class: "mark strong", x: end ? Math.min(x + 4, f.right - 4) : x - 5, y, "text-anchor": end ? "end" : "start" },
     beyond ? `${word} →` : word,
   );
 }

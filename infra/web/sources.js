@@ -57,7 +57,13 @@ function topics(worker) {
   if (!worker.topics.length) return make("p", { class: "empty" }, "This worker has no partitions yet.");
   return make(
     "div",
-    { class: "scroll", tabindex: "0", role: "region", "aria-label": "Topics that this worker reads" },
+    {
+      class: "scroll",
+      tabindex: "0",
+      role: "region",
+      "aria-label": "Topics that this worker reads",
+      "data-key": "topics",
+    },
     make(
       "table",
       {},
