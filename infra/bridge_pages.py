@@ -48,12 +48,14 @@ class Pages:
         self._broker, self._metrics, self._topics = broker, metrics, topics
         self._kept = KEPT | {name.lower() for name in settings.bridge_headers}
         self.stopping = False
+        self.seen: Callable[[web.Request], None] = lambda _: None  # told of every request
 
     def app(self) -> web.Application:
         """The application of aiohttp."""
 
         @web.middleware
         async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+            self.seen(request)
             return await self._guard(request, handler)
 
         app = web.Application(middlewares=[guard])

@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import web
 
+from infra.bridge_connections import Connections
 from streams.adapters.source import Source
 from streams.bridge.buffer import Buffer, cost
 from streams.bridge.http_events import MOST_EVENTS, decode_request
@@ -221,6 +223,29 @@ def test_the_queue_is_bounded_in_number_and_in_bytes_and_takes_all_or_nothing() 
         assert buffer.put([]).done.is_set()
 
     asyncio.run(fill())
+
+
+# -- connections ---------------------------------------------------------------------------------------------
+
+
+def test_a_connection_too_many_is_told_so_and_a_silent_one_ends() -> None:
+    async def meet() -> None:
+        app = web.Application()
+        runner = web.AppRunner(app)
+        await runner.setup()
+        connections = Connections(runner, most=1, idle=0.3)
+        server = await asyncio.get_running_loop().create_server(connections.made, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        silent, _ = await asyncio.open_connection("127.0.0.1", port)
+        refused, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        assert (await refused.read()).startswith(b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 2\r\n")
+        assert await asyncio.wait_for(silent.read(), 10) == b""
+        writer.close()
+        server.close()
+        await runner.cleanup()
+
+    asyncio.run(meet())
 
 
 # -- metrics -------------------------------------------------------------------------------------------------
