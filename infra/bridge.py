@@ -13,11 +13,11 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import click
 from aiohttp import web
 
+from infra.bridge_connections import IDLE, Connections, raise_limit
 from infra.bridge_pages import Pages
 from streams.adapters.config import Sources, read_sources
 from streams.bridge.buffer import Buffer
@@ -30,9 +30,8 @@ from streams.services import Service
 from streams.settings import Settings
 
 log = logging.getLogger(__name__)
-# Seconds: what is due within ten of a signal is delivered in the first of them; idle connections end, slow ones too.
-FLUSH, STOP, IDLE = 6.0, 8.5, 15.0
-MOST_CONNECTIONS = 1000
+# Seconds: what is due within ten of a signal is delivered in the first of them.
+FLUSH, STOP = 6.0, 8.5
 EXIT_LOST = 1
 
 
@@ -67,7 +66,9 @@ class Bridge:
             shutdown_timeout=1.0,
         )  # fmt: skip
         await runner.setup()
-        server = await asyncio.get_running_loop().create_server(_bounded(runner), sock=listening, backlog=512)
+        connections = Connections(runner)
+        self._pages.seen = connections.asked
+        server = await asyncio.get_running_loop().create_server(connections.made, sock=listening, backlog=512)
         told(_address(listening))
         ending = asyncio.create_task(stop.wait())
         await asyncio.wait([ending, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -90,24 +91,6 @@ class Bridge:
                 await asyncio.gather(*tasks, return_exceptions=True)
                 await runner.cleanup()
                 await self._sender.close()
-
-
-class _Refusing(asyncio.Protocol):
-    """Ends a connection that is one too many."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport.close()
-
-
-def _bounded(runner: web.AppRunner) -> Callable[[], asyncio.Protocol]:
-    """Connections of the server, up to a number: each takes memory, also where it never sends anything."""
-    server: Any = runner.server
-
-    def accepted() -> asyncio.Protocol:
-        made: asyncio.Protocol = server() if len(server.connections) < MOST_CONNECTIONS else _Refusing()
-        return made
-
-    return accepted
 
 
 def _address(listening: socket.socket) -> str:
@@ -134,9 +117,11 @@ def run_bridge(settings: Settings, loglevel: str) -> int:
     thin_out()
     for name in ("aiohttp.server", "infra.bridge_pages", "streams.bridge.sender"):  # each may say the same for ever
         logging.getLogger(name).addFilter(Thinned())
+    raise_limit()
     sources = read_sources(Path(settings.sources)) if settings.sources else None
+    bridge = Bridge(settings, sources)
     listening = listen(settings.bridge_host, settings.bridge_port)
-    return asyncio.run(_until_signal(Bridge(settings, sources), listening))
+    return asyncio.run(_until_signal(bridge, listening))
 
 
 async def _until_signal(bridge: Bridge, listening: socket.socket) -> int:

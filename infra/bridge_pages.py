@@ -48,12 +48,14 @@ class Pages:
         self._broker, self._metrics, self._topics = broker, metrics, topics
         self._kept = KEPT | {name.lower() for name in settings.bridge_headers}
         self.stopping = False
+        self.seen: Callable[[web.Request], None] = lambda _: None  # told of every request
 
     def app(self) -> web.Application:
         """The application of aiohttp."""
 
         @web.middleware
         async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+            self.seen(request)
             return await self._guard(request, handler)
 
         app = web.Application(middlewares=[guard])
@@ -112,11 +114,12 @@ class Pages:
         return web.json_response({"delivered": len(messages)}, headers={"Preference-Applied": "wait"})
 
     async def _checked(self, target: Target, messages: list[Message]) -> list[Outgoing]:
+        if len(messages) == 1:
+            return self._router.outgoing(target, messages)
         made: list[Outgoing] = []
         for start in range(0, len(messages), NEXT):
-            made += self._router.outgoing(target, messages[start : start + NEXT])
-            if len(messages) > NEXT:
-                await asyncio.sleep(0)
+            made += self._router.outgoing(target, messages[start : start + NEXT], start)
+            await asyncio.sleep(0)
         return made
 
     def _target(self, request: web.Request) -> Target:

@@ -7,7 +7,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import web
 
+from infra.bridge import Bridge, listen
+from infra.bridge_connections import Connections
 from streams.adapters.source import Source
 from streams.bridge.buffer import Buffer, cost
 from streams.bridge.http_events import MOST_EVENTS, decode_request
@@ -16,10 +19,10 @@ from streams.bridge.message import Message, Outgoing
 from streams.bridge.metrics import MOST_TOPICS, BridgeMetrics
 from streams.bridge.otlp import JSON, PROTOBUF, Log, decode_logs, encode_answer
 from streams.bridge.routing import Router, pair_key
-from streams.errors import Invalid, Refusal
+from streams.errors import Invalid, Refusal, ServiceError, SettingsError
 from streams.records import decode_inference, decode_label
 from streams.services import Service
-from streams.settings import Settings
+from streams.settings import Settings, load
 from tests.fuzz.bridge import LOGS, OTLP
 from tests.sources_rig import PAIRED, SAMPLES, source_of, sources
 
@@ -223,6 +226,48 @@ def test_the_queue_is_bounded_in_number_and_in_bytes_and_takes_all_or_nothing() 
     asyncio.run(fill())
 
 
+# -- the start -----------------------------------------------------------------------------------------------
+
+
+def test_what_makes_no_sense_ends_the_start_with_what_to_do() -> None:
+    with pytest.raises(ValueError, match=r"bridge_host: '0\.0\.0\.0' is seen by other machines, so bridge_token"):
+        Settings(bridge_host="0.0.0.0")  # noqa: S104 -- it is refused
+    with pytest.raises(ValueError, match="bridge_port: must lie in 0 to 65535"):
+        Settings(bridge_port=70_000)
+    with pytest.raises(ValueError, match="bridge_queue_bytes: must be 1 or more"):
+        Settings(bridge_queue_bytes=0)
+    with pytest.raises(SettingsError, match="bridge_topic: no topic 'status' to send to; there are inference, labels"):
+        Bridge(Settings(bridge_topic="status"))
+    assert load({"BESTBEFORE_BRIDGE_HEADERS": "x-site, x-region"}).bridge_headers == ("x-site", "x-region")
+    taken = listen("127.0.0.1", 0)
+    with taken, pytest.raises(ServiceError, match="bridge_port to a free port"):
+        listen("127.0.0.1", taken.getsockname()[1])
+
+
+# -- connections ---------------------------------------------------------------------------------------------
+
+
+def test_a_connection_too_many_is_told_so_and_a_silent_one_ends() -> None:
+    async def meet() -> None:
+        app = web.Application()
+        runner = web.AppRunner(app)
+        await runner.setup()
+        connections = Connections(runner, most=1, idle=0.3)
+        server = await asyncio.get_running_loop().create_server(connections.made, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        silent, quiet = await asyncio.open_connection("127.0.0.1", port)
+        refused, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        assert (await refused.read()).startswith(b"HTTP/1.1 429 Too Many Requests\r\nRetry-After: 2\r\n")
+        assert await asyncio.wait_for(silent.read(), 10) == b""
+        for end in (writer, quiet):
+            end.close()
+        server.close()
+        await runner.cleanup()
+
+    asyncio.run(meet())
+
+
 # -- metrics -------------------------------------------------------------------------------------------------
 
 
@@ -246,7 +291,10 @@ def test_every_metric_of_the_bridge_has_its_row() -> None:
         labels = sorted({name for one in family.samples for name in one.labels} - {"le"})
         shown = f"`{family.name}{'_total' if family.type == 'counter' else ''}`"
         wanted.add(f"| {shown} | {family.type} | {', '.join(labels)} | {family.documentation} |")
-    assert set(re.findall(r"^\| `bestbefore_.*$", PAGE.read_text("utf-8"), re.M)) == wanted
+    assert (
+        set(re.findall(r"^\| `bestbefore_\w+` \| (?:counter|gauge|histogram) .*$", PAGE.read_text("utf-8"), re.M))
+        == wanted
+    )
     for i in range(MOST_TOPICS + 5):
         metrics.taken(f"p.{i}", 1)
     assert 'taken_records_total{topic="other"} 6.0' in metrics.text().decode()
