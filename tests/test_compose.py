@@ -64,7 +64,7 @@ def test_settings_are_known_and_load(name: str, tmp_path: Path) -> None:
     assert loaded.group == own_settings("worker", tmp_path).group
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", LOGINS)
 def test_everybody_connects_with_a_login_of_few_rights(name: str) -> None:
     """Host and database are those of the postgres service; the user is none who owns it; no password is in the URL."""
     url, made = parse_url(SERVICES[name]["environment"]["BESTBEFORE_STORE"]), SERVICES["postgres"]["environment"]
@@ -72,6 +72,11 @@ def test_everybody_connects_with_a_login_of_few_rights(name: str) -> None:
     assert url.username == f"{made['POSTGRES_DB']}_{LOGINS[name][0]}" != made["POSTGRES_USER"]
     assert url.password is None
     assert url.username in login_lines()
+
+
+def test_nobody_else_reaches_the_store() -> None:
+    """Nor has the secrets of its logins."""
+    assert {name for name in OURS if "BESTBEFORE_STORE" in SERVICES[name]["environment"]} == set(LOGINS)
 
 
 def login_lines() -> str:
