@@ -10,6 +10,7 @@ import click
 from infra import show
 from infra.cli_alerts import alerts
 from infra.cli_backtest import backtest
+from infra.cli_bridge import bridge
 from infra.cli_common import formatted, settings_of, store_of
 from infra.cli_descriptors import COMMANDS
 from infra.cli_lifecycle import lifecycle
@@ -161,7 +162,7 @@ def topics_check(ctx: click.Context) -> Any:
     return show.findings(found)
 
 
-for command in (*COMMANDS, alerts, backtest, lifecycle, sources):
+for command in (*COMMANDS, alerts, backtest, bridge, lifecycle, sources):
     main.add_command(command)
 
 

@@ -14,6 +14,7 @@ BestbeforeError
 │   ├── StoreUnreachable try again later; nothing was written
 │   ├── StoreOutdated    run the migrations
 │   └── Fenced           another worker owns this partition now
+├── Refusal              a request to the bridge is not taken; `status` is HTTP's
 ├── ClockError           what was committed with an offset cannot be read
 └── ServiceError         an embedded broker or store could not be started or stopped
 """
@@ -84,6 +85,17 @@ class StoreOutdated(StoreError):
 
 class Fenced(StoreError):
     """Another worker owns this partition now; this worker's write was refused."""
+
+
+class Refusal(BestbeforeError):
+    """A request to the bridge that is not taken, none of its records.
+
+    `status` is that of HTTP, `reason` a word for the metrics; `retry_after` seconds, where the sender may try again.
+    """
+
+    def __init__(self, status: int, reason: str, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status, self.reason, self.retry_after = status, reason, retry_after
 
 
 class ClockError(BestbeforeError):

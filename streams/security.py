@@ -42,6 +42,7 @@ def check(settings: "Settings") -> None:
     _check_sasl(settings)
     _check_tls(settings)
     _check_web(settings)
+    _check_bridge(settings)
     if settings.broker_security == "SASL_PLAINTEXT" and not settings.broker_allow_unencrypted:
         away = [address for address in brokers(settings) if not is_loopback(split_address(address)[0])]
         if away:
@@ -58,6 +59,16 @@ def _check_web(settings: "Settings") -> None:
         raise ValueError(
             f"web_host: {settings.web_host!r} is seen by other machines, so web_token must be set; "
             "or set web_host to 127.0.0.1, or web_port to 0"
+        )
+
+
+def _check_bridge(settings: "Settings") -> None:
+    if not 0 <= settings.bridge_port <= 65535:
+        raise ValueError(f"bridge_port: must lie in 0 to 65535 (0: a free one), is {settings.bridge_port}")
+    if not settings.bridge_token and not is_loopback(settings.bridge_host):
+        raise ValueError(
+            f"bridge_host: {settings.bridge_host!r} is seen by other machines, so bridge_token must be set; "
+            "or set bridge_host to 127.0.0.1"
         )
 
 

@@ -106,6 +106,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """How long a sampled input waits for others to fill a batch."""
     inspect_every: str = "10 minutes"
     """How often a worker that embeds loads each model's file anew and replays its golden records."""
+    sources: str = ""
+    """File (`sources.yaml`) that says which adapter reads which topic of other servers; without it none is read."""
     watchdog_after: str = "2 minutes"
     """A worker without progress for this long, although there is work, ends itself."""
     commit_every: str = "1 s"
@@ -120,6 +122,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     web_token: str = ""
     """Secret that `/metrics` and `/progress` ask for as `Authorization: Bearer …`. `/live` and `/ready` stay open, and
     give no details then."""
+    bridge_host: str = "127.0.0.1"
+    """Address on which `bestbefore bridge` takes events over HTTP. One that other machines see needs `bridge_token`."""
+    bridge_port: int = 6067
+    """Its port; 0: a free one, which the bridge tells when it starts."""
+    bridge_token: str = ""
+    """Secret that senders give as `Authorization: Bearer …`, or as the password of a URL (`http://x:…@bridge:6067/`)."""
+    bridge_topic: str = "inference"
+    """Topic of events that are sent to `/` or `/v1/logs`; others are named in the path: `/topics/NAME`."""
+    bridge_headers: tuple[str, ...] = ()
+    """Names of further HTTP headers that records keep, such as `x-site`. In the environment: comma-separated."""
+    bridge_max_body_bytes: int = 16 << 20
+    """Larger bodies are refused with 413, once unpacked too. Each record in them is bound by `max_record_bytes`."""
+    bridge_queue_records: int = 50_000
+    """Most records that wait for the broker in the bridge's memory; then it refuses with 429."""
+    bridge_queue_bytes: int = 128 << 20
+    """Most bytes of these records, and of the bodies that are being read."""
+    bridge_away_after: str = "30 s"
+    """The bridge refuses with 429 once the broker has not answered for this long, although there is room."""
+    bridge_ack_timeout: str = "10 s"
+    """How long a sender who asks for it (`?wait=ack`) waits for the broker's acknowledgement, at most."""
 
     def __post_init__(self) -> None:
         for name in DURATIONS:
@@ -166,6 +188,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 DURATIONS = (
     "default_window", "default_lateness", "clock_skew", "oldest_event", "idle_after", "assess_grace",
     "label_patience", "embed_delay", "inspect_every", "watchdog_after", "commit_every", "session_timeout",
+    "bridge_away_after", "bridge_ack_timeout",
 )  # fmt: skip
 SHORTEST_WATCH = 3  # seconds
 MAY_BE_ZERO = ("default_lateness", "clock_skew", "assess_grace", "label_patience")
@@ -177,10 +200,14 @@ AT_LEAST_ONE = (
     "max_frame_bytes",
     "max_unregistered",
     "buffer_records",
+    "bridge_max_body_bytes",
+    "bridge_queue_records",
+    "bridge_queue_bytes",
 )
+LISTS = ("dataref_prefixes", "model_prefixes", "bridge_headers")
 
 SECRETS = tuple(name for name in Settings.__struct_fields__ if is_secret(name))
-FILE_NAMES = ("broker_ca", "broker_certificate", "broker_key")
+FILE_NAMES = ("broker_ca", "broker_certificate", "broker_key", "sources")
 
 
 def load(environment: Mapping[str, str] | None = None, folder: Path | None = None, **given: Any) -> Settings:
@@ -201,7 +228,7 @@ def load(environment: Mapping[str, str] | None = None, folder: Path | None = Non
     }
     given_there.pop("config", None)
     for key, value in _secrets_read(given_there, "environment", Path()):
-        text = _listed(value) if key.endswith("_prefixes") else value
+        text = _listed(value) if key in LISTS else value
         found[key] = (text, f"environment ({PREFIX}{key.upper()[:100]})")
     found |= {key: (value, "command line") for key, value in given.items() if value is not None}
     values = {}

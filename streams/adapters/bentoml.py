@@ -3,6 +3,9 @@
 The schema stands in a file of its own (`schema:` in sources.yaml, the file `schema.*.log` that BentoML writes) or,
 from the OpenTelemetry exporter, in `bento_meta` of each line. Times have no zone; they are read as UTC, so let
 servers run in UTC. Lines that one request logs in a batch share their `request_id`.
+
+Tried with BentoML 1.4.40: file lines have the time as text and a schema with a list of columns, OTLP records have a
+number and columns by name; outside of a served Bento the name is empty and the version `not available`.
 """
 
 from typing import Any
@@ -37,7 +40,7 @@ class Schema(msgspec.Struct):
 
 
 class _BentoMeta(msgspec.Struct):
-    schema: list[_Column]
+    schema: dict[str, _Column] | list[_Column]
     bento_name: str | None = None
     bento_version: str | None = None
 
@@ -70,7 +73,7 @@ def read(record: Record, schema: Schema | None) -> list[Part]:
         Part(
             side="both", id=str(name) if name not in (None, "", "None", 0) else "",
             time=moment(line["timestamp"], naive=True),
-            model=known.meta_data.bento_name or "", version=known.meta_data.bento_version or "",
+            model=known.meta_data.bento_name or "", version=_version(known.meta_data.bento_version),
             request=[columns["feature"]] if columns["feature"] else None,
             response=[columns["prediction"]] if columns["prediction"] else None,
             trees={"envelope": line}, truth=[target] if target is not None else None,
@@ -85,7 +88,12 @@ def _of_line(line: Row) -> Schema | None:
         meta = msgspec.convert(line["bento_meta"], _BentoMeta)
     except msgspec.ValidationError as error:
         raise Unadaptable(f"bento_meta: {error}") from None
-    return Schema(meta.schema, _MetaData(meta.bento_name, meta.bento_version))
+    columns = list(meta.schema.values()) if isinstance(meta.schema, dict) else meta.schema
+    return Schema(columns, _MetaData(meta.bento_name, meta.bento_version))
+
+
+def _version(found: str | None) -> str:
+    return "" if found is None or found == "not available" else found
 
 
 def _columns(line: Row, schema: Schema, role: str) -> Row:

@@ -14,15 +14,20 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from streams.errors import Unadaptable
 
 _SCALARS = {
-    "double": 1, "float": 2, "int64": 3, "uint64": 4, "int32": 5, "bool": 8, "string": 9, "bytes": 12, "uint32": 13,
+    "double": 1, "float": 2, "int64": 3, "uint64": 4, "int32": 5, "fixed64": 6, "fixed32": 7, "bool": 8, "string": 9,
+    "bytes": 12, "uint32": 13,
 }  # fmt: skip
 _MESSAGE, _OPTIONAL, _REPEATED = 11, 1, 3
 _FIELD = re.compile(r"(repeated )?(\w+) (\w+) = (\d+)")
 
 
-def messages(package: str, schema: dict[str, str]) -> dict[str, Any]:
-    """Classes of messages by name, from `repeated int64 shape = 3; Contents contents = 5` for each."""
-    file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax="proto3")
+def messages(package: str, schema: dict[str, str], *, presence: bool = False) -> dict[str, Any]:
+    """Classes of messages by name, from `repeated int64 shape = 3; Contents contents = 5` for each.
+
+    `presence`: `HasField` tells a zero from what is not there, and text may be no UTF-8 (it is proto2 then).
+    """
+    syntax = "proto2" if presence else "proto3"
+    file = descriptor_pb2.FileDescriptorProto(name=f"{package}.proto", package=package, syntax=syntax)
     for name, fields in schema.items():
         message = file.message_type.add(name=name)
         for repeated, kind, field, number in _FIELD.findall(fields):

@@ -1,8 +1,8 @@
 """The Open Inference Protocol on topics: Seldon Core 2, MLServer's Kafka topics, the logger of Seldon Core 1.
 
 Whether a record is a request or a response is told by the header `seldon-infer-type` (which also tells JSON from
-protobuf) or `type`, by the end of the topic's name (`.inputs`, `-output`), or by the body. Seldon's feedback events are
-refused: send labels to the topic `labels`.
+protobuf), `type`, or `ce_type` (MLServer 1.7 writes `Ce-Type`, of CloudEvents 0.3), by the end of the topic's name
+(`.inputs`, `-output`), or by the body. Seldon's feedback events are refused: send labels to the topic `labels`.
 """
 
 from typing import Any, NamedTuple
@@ -13,7 +13,8 @@ from streams.adapters.payloads import Half, rows_of
 from streams.errors import Unadaptable
 
 _EXPECTED = "an inference request or response (V2 JSON or protobuf)"
-_SELDON_1 = "io.seldon.serving.inference."
+_SELDON = "io.seldon.serving."
+_SELDON_1 = f"{_SELDON}inference."
 
 
 class _Form(NamedTuple):
@@ -23,8 +24,9 @@ class _Form(NamedTuple):
 
 def read(record: Record, _: Any = None) -> list[Part]:
     """One request or one response. Raises Unadaptable."""
-    if header_of(record, "ce_specversion"):
-        raise refused(f"a CloudEvent of type {header_of(record, 'ce_type')[:80]!r}", _EXPECTED)
+    kind = header_of(record, "ce_type")
+    if header_of(record, "ce_specversion") and not kind.startswith(_SELDON):
+        raise refused(f"a CloudEvent of type {kind[:80]!r}", _EXPECTED)
     value, form = record.value or b"", _form(record)
     if not value:
         raise Unadaptable(f"the record is empty; expected {_EXPECTED}")
@@ -43,7 +45,7 @@ def _form(record: Record) -> _Form:
     kind = header_of(record, "seldon-infer-type").lower()
     encoding = kind.startswith("json") if kind.startswith(("json", "proto")) else None
     side: Half | None = "request" if kind.endswith("request") else "response" if kind.endswith("response") else None
-    logged = header_of(record, "type")
+    logged = header_of(record, "type", "ce_type")
     if logged.startswith(("io.seldon.", "org.kubeflow.")):
         word = logged.removeprefix(_SELDON_1)
         if word not in ("request", "response"):
@@ -69,14 +71,15 @@ def _part(side: Half, tree: dict[str, Any], rows: list[Any], record: Record) -> 
     key = (record.key or b"").decode("utf-8", "replace")
     around = _headers_of(tree)
     name = (
-        header_of(record, "x-request-id", "requestid")
+        header_of(record, "x-request-id", "requestid", "ce_requestid")
         or _text(around.get("ce-requestid"))
         or _text(tree.get("id"))
         or key
     )
     return Part(
-        side=side, id=name, model=_text(tree.get("model_name")) or header_of(record, "modelid"),
-        version=_text(tree.get("model_version")),
+        side=side, id=name,
+        model=_text(tree.get("model_name")) or header_of(record, "modelid", "mlserver-model", "ce_modelid"),
+        version=_text(tree.get("model_version")) or header_of(record, "mlserver-version"),
         request=rows if side == "request" else None, response=rows if side == "response" else None,
         trees={"envelope": around, side: tree},
     )  # fmt: skip

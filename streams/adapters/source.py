@@ -45,6 +45,17 @@ class Source:
             raise Unadaptable("the record is nested too deeply to be read") from None
         return [*self._told(), *found]
 
+    def try_read(self, record: Record) -> None:
+        """Whether the adapter reads the record; nothing is paired or kept. Raises Unadaptable, as `adapt`."""
+        try:
+            self.adapter.read(record, self._extra)
+        except Unadaptable:
+            raise
+        except BadRecord as error:
+            raise Unadaptable(str(error)) from None
+        except RecursionError:
+            raise Unadaptable("the record is nested too deeply to be read") from None
+
     def rest(self) -> list[Unpaired]:
         """The halves that still wait, given up: nothing comes any more."""
         return [*self._told(), *(self.pairing.rest() if self.pairing is not None else ())]

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 from random import Random
 from types import MappingProxyType
 
-from tests.fuzz import adapters, client, descriptors, files, stored, telemetry
+from tests.fuzz import adapters, bridge, client, descriptors, files, stored, telemetry
 from tests.fuzz.damage import of_bytes
 from tests.fuzz.target import FOUND, Target, tried
 
 TARGETS: Mapping[str, Target] = MappingProxyType(
     {
         target.name: target
-        for module in (telemetry, adapters, descriptors, stored, files, client)
+        for module in (telemetry, adapters, bridge, descriptors, stored, files, client)
         for target in module.TARGETS
     }
 )  # fmt: skip
