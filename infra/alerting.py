@@ -18,6 +18,7 @@ import msgspec
 
 from streams.errors import StoreError
 from streams.overview import Overview
+from streams.records import time_text
 from streams.store_rows import StoredEvent
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ def _mismatch(event: StoredEvent, board: str) -> Alert:
         "seen": _side(body.get("right")), "effect": _effect(body.get("effect")), "remedy": body.get("remedy"),
         "owner": body.get("owner"), "event": event.event_id, "runbook": "docs/operations.md#when-a-mismatch-opens",
     }  # fmt: skip
-    return _alert(labels, annotations, body.get("first_seen"), _link(board, event))
+    return _alert(labels, annotations, body.get("first_seen") or time_text(event.occurred_at_us), _link(board, event))
 
 
 def _trigger(event: StoredEvent, board: str) -> Alert:
@@ -122,7 +123,7 @@ def _trigger(event: StoredEvent, board: str) -> Alert:
         "reason": _reason(body.get("reason") or {}), "retrain_by": by, "event": event.event_id,
         "runbook": "docs/operations.md#when-a-mismatch-opens",
     }  # fmt: skip
-    return _alert(labels, annotations, body.get("created_at"), _link(board, event))
+    return _alert(labels, annotations, body.get("created_at") or time_text(event.occurred_at_us), _link(board, event))
 
 
 def _subject(event: StoredEvent) -> dict[str, str]:
