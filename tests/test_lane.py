@@ -222,11 +222,7 @@ class Slow:
     consumer_generation_id = 1
 
     def __init__(self, tp: TP) -> None:
-        self.tp, self.written, self.acknowledged = tp, asyncio.Event(), asyncio.Event()
-
-    def assignment(self) -> set[TP]:
-        """All there is."""
-        return {self.tp}
+        self.held, self.written, self.acknowledged = {tp}, asyncio.Event(), asyncio.Event()
 
     def highwater(self, tp: TP) -> int:
         """Nothing is left to be read."""
