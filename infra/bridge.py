@@ -119,8 +119,9 @@ def run_bridge(settings: Settings, loglevel: str) -> int:
         logging.getLogger(name).addFilter(Thinned())
     raise_limit()
     sources = read_sources(Path(settings.sources)) if settings.sources else None
+    bridge = Bridge(settings, sources)
     listening = listen(settings.bridge_host, settings.bridge_port)
-    return asyncio.run(_until_signal(Bridge(settings, sources), listening))
+    return asyncio.run(_until_signal(bridge, listening))
 
 
 async def _until_signal(bridge: Bridge, listening: socket.socket) -> int:

@@ -114,11 +114,12 @@ class Pages:
         return web.json_response({"delivered": len(messages)}, headers={"Preference-Applied": "wait"})
 
     async def _checked(self, target: Target, messages: list[Message]) -> list[Outgoing]:
+        if len(messages) == 1:
+            return self._router.outgoing(target, messages)
         made: list[Outgoing] = []
         for start in range(0, len(messages), NEXT):
-            made += self._router.outgoing(target, messages[start : start + NEXT])
-            if len(messages) > NEXT:
-                await asyncio.sleep(0)
+            made += self._router.outgoing(target, messages[start : start + NEXT], start)
+            await asyncio.sleep(0)
         return made
 
     def _target(self, request: web.Request) -> Target:

@@ -132,6 +132,8 @@ def test_lines_labels_and_packed_bodies_are_taken(running: Running, settings: Se
         assert running.post("/?wait=ack", pack(lines), headers).text == '{"delivered": 450}'
     ids = {f"l-{i}" for i in range(450)}
     assert len(by_id(read_topic(settings.broker, settings.topic("inference")), ids)) == 450
+    answer = running.post("/", lines + b'{"id": "x"}', {"content-type": "application/x-ndjson"})
+    assert (answer.status, answer.text.partition(":")[0]) == (400, "record 450")
     label = {"inference_id": "l-1", "time": "2026-11-21T10:00:00Z", "label": "no"}
     assert running.post("/topics/labels?wait=ack", label).status == 200
     (record,) = arrived(settings, settings.topic("labels"), 1)
@@ -283,6 +285,7 @@ def _waits_for_a_broker_that_stands(one: Running, own: Broker, token: dict[str, 
     process = own.process()
     assert process is not None
     process.suspend()
+    within(10, lambda: process.status() == "stopped")  # all its threads, however busy the machine
     answer = one.post("/?wait=ack", event("frozen"), token)
     assert (answer.status, "may come twice" in answer.text) == (504, True)
     process.resume()

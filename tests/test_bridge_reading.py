@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from infra.bridge import Bridge, listen
 from infra.bridge_connections import Connections
 from streams.adapters.source import Source
 from streams.bridge.buffer import Buffer, cost
@@ -18,10 +19,10 @@ from streams.bridge.message import Message, Outgoing
 from streams.bridge.metrics import MOST_TOPICS, BridgeMetrics
 from streams.bridge.otlp import JSON, PROTOBUF, Log, decode_logs, encode_answer
 from streams.bridge.routing import Router, pair_key
-from streams.errors import Invalid, Refusal
+from streams.errors import Invalid, Refusal, ServiceError, SettingsError
 from streams.records import decode_inference, decode_label
 from streams.services import Service
-from streams.settings import Settings
+from streams.settings import Settings, load
 from tests.fuzz.bridge import LOGS, OTLP
 from tests.sources_rig import PAIRED, SAMPLES, source_of, sources
 
@@ -223,6 +224,24 @@ def test_the_queue_is_bounded_in_number_and_in_bytes_and_takes_all_or_nothing() 
         assert buffer.put([]).done.is_set()
 
     asyncio.run(fill())
+
+
+# -- the start -----------------------------------------------------------------------------------------------
+
+
+def test_what_makes_no_sense_ends_the_start_with_what_to_do() -> None:
+    with pytest.raises(ValueError, match=r"bridge_host: '0\.0\.0\.0' is seen by other machines, so bridge_token"):
+        Settings(bridge_host="0.0.0.0")  # noqa: S104 -- it is refused
+    with pytest.raises(ValueError, match="bridge_port: must lie in 0 to 65535"):
+        Settings(bridge_port=70_000)
+    with pytest.raises(ValueError, match="bridge_queue_bytes: must be 1 or more"):
+        Settings(bridge_queue_bytes=0)
+    with pytest.raises(SettingsError, match="bridge_topic: no topic 'status' to send to; there are inference, labels"):
+        Bridge(Settings(bridge_topic="status"))
+    assert load({"BESTBEFORE_BRIDGE_HEADERS": "x-site, x-region"}).bridge_headers == ("x-site", "x-region")
+    taken = listen("127.0.0.1", 0)
+    with taken, pytest.raises(ServiceError, match="bridge_port to a free port"):
+        listen("127.0.0.1", taken.getsockname()[1])
 
 
 # -- connections ---------------------------------------------------------------------------------------------

@@ -52,9 +52,14 @@ class Router:
         entries = self._sources.entries if self._sources is not None else []
         return (pattern.text for entry in entries for pattern in entry.patterns)
 
-    def outgoing(self, target: Target, messages: list[Message]) -> list[Outgoing]:
-        """The records for the broker. Raises Refusal (400, 413, 415) for the first that is not taken: then none is."""
-        return [self._one(target, one, f"record {i}: " if len(messages) > 1 else "") for i, one in enumerate(messages)]
+    def outgoing(self, target: Target, messages: list[Message], first: int | None = None) -> list[Outgoing]:
+        """The records for the broker; `first` is the number of the first of them within a request that has several.
+
+        Raises Refusal (400, 413, 415) for the first that is not taken: then none is.
+        """
+        return [
+            self._one(target, one, "" if first is None else f"record {first + i}: ") for i, one in enumerate(messages)
+        ]
 
     def _one(self, target: Target, message: Message, place: str) -> Outgoing:
         kind = _header(message.headers, "content-type").lower()

@@ -18,6 +18,7 @@ from aiokafka.errors import (
     MessageSizeTooLargeError,
     RecordListTooLargeError,
     TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
     UnsupportedForMessageFormatError,
     UnsupportedVersionError,
 )
@@ -42,6 +43,7 @@ TELLS = {
 MOST, MOST_BYTES = 500, 1 << 20  # of one batch
 PATIENCE_MS = 5_000  # for an answer of the broker; then the batch is sent again
 LOOK, PAUSE = 2.0, 0.5  # seconds between looks at the broker, and before trying again
+GONE = 30.0  # seconds without a topic until its records are given up
 HEADROOM = 64 << 10  # of a request beside a record
 
 
@@ -52,6 +54,7 @@ class Sender:
         self._settings, self._buffer, self._broker = settings, buffer, broker
         self._producer: AIOKafkaProducer | None = None
         self._options = client_options(settings)  # once: a file that is being replaced must not end the bridge
+        self._missing: dict[str, float] = {}  # topics that the broker has not, and since when
         self.topics: frozenset[str] | None = None  # that the broker has; None while nobody has told
 
     # -- sending ---------------------------------------------------------------------------------------------
@@ -111,7 +114,11 @@ class Sender:
         """The future of a record, or why it could not be sent."""
         record = one.record
         if self.topics is not None and record.topic not in self.topics:
-            return InvalidTopicError(record.topic)
+            # The producer would wait for it, record by record. A broker that has just come back may not know it yet.
+            since = self._missing.setdefault(record.topic, time.monotonic())
+            gone = time.monotonic() - since > GONE
+            return (InvalidTopicError if gone else UnknownTopicOrPartitionError)(record.topic)
+        self._missing.pop(record.topic, None)
         try:
             return await producer.send(record.topic, record.value, record.key, headers=record.headers)
         except (KafkaError, OSError) as error:
@@ -136,7 +143,7 @@ class Sender:
                 await asyncio.wait_for(client.bootstrap(), PATIENCE_MS / 1000)
                 while True:
                     found = await asyncio.wait_for(client.fetch_all_metadata(), PATIENCE_MS / 1000)
-                    self.topics = frozenset(found.topics())
+                    self.topics = frozenset(found.topics()) or None
                     self._broker.answered()
                     await asyncio.sleep(LOOK)
             except (KafkaError, OSError, TimeoutError) as error:
