@@ -9,6 +9,9 @@ import pytest
 import yaml
 
 from infra.topic_admin import create_topics
+from streams.bridge.buffer import Buffer
+from streams.bridge.metrics import BridgeMetrics
+from streams.services import Service
 from streams.settings import Settings
 from tests.broker_rig import produce
 from tests.debian import program
@@ -115,7 +118,8 @@ def test_rules_and_configuration_hold_under_promtool(arguments: tuple[str, ...])
 
 
 def test_every_rule_uses_metrics_that_exist_and_has_a_unit_test() -> None:
-    families = filled_metrics().registry.collect()
+    bridge = BridgeMetrics(Buffer(1, 1), Service("broker"), str)
+    families = [*filled_metrics().registry.collect(), *bridge.registry.collect()]
     known = {f"{f.name}_total" if f.type == "counter" else f.name for f in families}
     for rule in RULES:
         used = set(re.findall(r"\bbestbefore_\w+", rule["expr"]))
