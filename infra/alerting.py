@@ -18,6 +18,7 @@ import msgspec
 
 from streams.errors import StoreError
 from streams.overview import Overview
+from streams.records import time_text
 from streams.store_rows import StoredEvent
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Sender:
             self._told("the store", "")
         except StoreError as error:
             # Nobody knows, so nothing has ended: what was open goes on being sent.
-            self._told("the store", str(error))
+            self._told("the store", f"what was open goes on being sent; {error}")
         until = _text(now + self._hold)
         alerts = [{**alert, "endsAt": until} for alert in self._open.values()]
         alerts += [{**alert, "endsAt": _text(ended)} for alert, ended in self._ended.values()]
@@ -59,7 +60,7 @@ class Sender:
             try:
                 self._told(address, self._post(f"{address}/api/v2/alerts", alerts))
             except (OSError, HTTPException) as error:
-                self._told(address, str(error) or type(error).__name__)
+                self._told(address, f"no alert reaches it; {str(error) or type(error).__name__}")
         return len(self._open)
 
     def _look(self, found: Iterable[Alert], now: float) -> None:
@@ -74,7 +75,7 @@ class Sender:
     def _told(self, whom: str, wrong: str) -> None:
         """A line when something begins to fail, and one when it is well again."""
         if wrong and whom not in self.failing:
-            log.warning("%s does not take or give what it should, which is tried again in every round: %s", whom, wrong)
+            log.warning("%s does not do its part, and is asked again in every round: %s", whom, wrong)
             self.failing.add(whom)
         elif not wrong and whom in self.failing:
             log.warning("%s answers again", whom)
@@ -106,7 +107,7 @@ def _mismatch(event: StoredEvent, board: str) -> Alert:
         "seen": _side(body.get("right")), "effect": _effect(body.get("effect")), "remedy": body.get("remedy"),
         "owner": body.get("owner"), "event": event.event_id, "runbook": "docs/operations.md#when-a-mismatch-opens",
     }  # fmt: skip
-    return _alert(labels, annotations, body.get("first_seen"), _link(board, event))
+    return _alert(labels, annotations, body.get("first_seen") or time_text(event.occurred_at_us), _link(board, event))
 
 
 def _trigger(event: StoredEvent, board: str) -> Alert:
@@ -122,7 +123,7 @@ def _trigger(event: StoredEvent, board: str) -> Alert:
         "reason": _reason(body.get("reason") or {}), "retrain_by": by, "event": event.event_id,
         "runbook": "docs/operations.md#when-a-mismatch-opens",
     }  # fmt: skip
-    return _alert(labels, annotations, body.get("created_at"), _link(board, event))
+    return _alert(labels, annotations, body.get("created_at") or time_text(event.occurred_at_us), _link(board, event))
 
 
 def _subject(event: StoredEvent) -> dict[str, str]:
@@ -198,7 +199,7 @@ def post_with(token: str) -> Post:
             connection.request("POST", to.path, json.dumps(alerts), headers)
             answer = connection.getresponse()
             said = answer.read(300).decode(errors="replace").strip()
-            return "" if answer.status < 300 else f"answers {answer.status} {answer.reason}: {said}"
+            return "" if answer.status < 300 else f"takes no alert; it answers {answer.status} {answer.reason}: {said}"
         finally:
             connection.close()
 

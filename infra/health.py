@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 EVERY, PATIENCE = 2.0, 4.0  # seconds between questions to store and broker, and for the broker's answer
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 MODELS_EVERY, MODELS_KEPT = 15.0, 120.0  # seconds between readings of how models stand; as long an old one is told
+MODELS_REST = 20.0  # times as long as a reading took it rests
 Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -79,6 +80,7 @@ class Health:
         """How models stand is told by one worker of a group: the one that assesses partition 0."""
         runtime, mine = self._runtime, (self._runtime.settings.topic(PROFILES), 0)
         while True:
+            began = time.monotonic()
             if any((seen.topic, seen.partition) == mine for seen in runtime.progress.snapshot.partitions):
                 try:
                     runtime.models = overview(runtime.store, time.time_ns() // 1000), time.time()
@@ -88,7 +90,8 @@ class Health:
                 runtime.models = None
             if runtime.models is not None and time.time() - runtime.models[1] > MODELS_KEPT:
                 runtime.models = None
-            time.sleep(MODELS_EVERY if runtime.models else EVERY)
+            # Where it takes long, because there are very many segments, it is done less often: others need the CPU.
+            time.sleep(max(MODELS_EVERY if runtime.models else EVERY, MODELS_REST * (time.monotonic() - began)))
 
     async def _ask_broker(self) -> None:
         options = client_options(self._runtime.settings)  # once: a file that is being replaced must not end the worker

@@ -1,6 +1,7 @@
 """How every model stands now, as the store tells it: what Prometheus and Alertmanager are told, and nothing else.
 
-A version counts while it is registered, nothing has replaced it, and its newest window is younger than `KEEP_DAYS`.
+A version counts while it is registered, nothing has replaced it, and its newest window is younger than `KEEP_DAYS`, or
+than three windows.
 """
 
 from datetime import datetime
@@ -71,7 +72,9 @@ def overview(store: StoreReader, now_us: int) -> Overview:
 def _counts(event: StoredEvent, now_us: int) -> bool:
     life = event.body.get("lifecycle") or {}
     serves = life.get("serving", True) and not life.get("retired")
-    return bool(event.body.get("registered") and serves and (event.window_end_us or 0) > now_us - KEEP_DAYS * DAY_US)
+    start, end = event.window_start_us or 0, event.window_end_us or 0
+    kept_us = max(KEEP_DAYS * DAY_US, 3 * (end - start))  # long windows come seldom
+    return bool(event.body.get("registered") and serves and end > now_us - kept_us)
 
 
 def _open_triggers(store: StoreReader, statuses: list[StoredEvent]) -> list[StoredEvent]:

@@ -63,7 +63,8 @@ def running(log: Path, *command: str | Path) -> Iterator[subprocess.Popen[bytes]
 def prometheus(folder: Path, targets: dict[str, str], *, token: str = "") -> Iterator[str]:
     """Its address. Rules and scrape job are those that are deployed, but for these targets, by name of the instance."""
     config = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text("utf-8"))
-    (job,) = config["scrape_configs"]
+    job = {one["job_name"]: one for one in config["scrape_configs"]}["bestbefore"]
+    config["scrape_configs"] = [job]
     del job["dns_sd_configs"]
     secret = folder / "token"
     secret.write_text(token)

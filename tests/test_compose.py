@@ -60,11 +60,14 @@ def test_settings_are_known_and_load(name: str, tmp_path: Path) -> None:
     """Every BESTBEFORE_* variable is a setting with a value it accepts; passwords come from the mounted files."""
     loaded = own_settings(name, tmp_path)
     assert loaded.broker == "kafka:19092"
-    assert (loaded.web_host, loaded.web_token) == ("0.0.0.0", "of-web_token")  # noqa: S104 -- inside the network
+    if name == "bridge":
+        assert (loaded.bridge_host, loaded.bridge_token) == ("0.0.0.0", "of-bridge_token")  # noqa: S104 -- see there
+    else:
+        assert (loaded.web_host, loaded.web_token) == ("0.0.0.0", "of-web_token")  # noqa: S104 -- inside the network
     assert loaded.group == own_settings("worker", tmp_path).group
 
 
-@pytest.mark.parametrize("name", OURS)
+@pytest.mark.parametrize("name", LOGINS)
 def test_everybody_connects_with_a_login_of_few_rights(name: str) -> None:
     """Host and database are those of the postgres service; the user is none who owns it; no password is in the URL."""
     url, made = parse_url(SERVICES[name]["environment"]["BESTBEFORE_STORE"]), SERVICES["postgres"]["environment"]
@@ -72,6 +75,11 @@ def test_everybody_connects_with_a_login_of_few_rights(name: str) -> None:
     assert url.username == f"{made['POSTGRES_DB']}_{LOGINS[name][0]}" != made["POSTGRES_USER"]
     assert url.password is None
     assert url.username in login_lines()
+
+
+def test_nobody_else_reaches_the_store() -> None:
+    """Nor has the secrets of its logins."""
+    assert {name for name in OURS if "BESTBEFORE_STORE" in SERVICES[name]["environment"]} == set(LOGINS)
 
 
 def login_lines() -> str:
@@ -179,25 +187,28 @@ def test_services_wait_for_what_they_need() -> None:
     assert "container_name" not in SERVICES["worker"], "it could not be scaled"
 
 
-def test_a_worker_is_asked_whether_it_lives() -> None:
+@pytest.mark.parametrize(("name", "port"), [("worker", Settings().web_port), ("bridge", Settings().bridge_port)])
+def test_who_has_pages_is_asked_whether_it_lives(name: str, port: int) -> None:
     """On the port that the settings have by default, with what the image has: Python, and no curl."""
-    service = SERVICES["worker"]
-    assert "BESTBEFORE_WEB_PORT" not in service["environment"]
+    service = SERVICES[name]
+    assert not any(variable.endswith("_PORT") for variable in service["environment"])
     kind, program, _, code = service["healthcheck"]["test"]
     assert (kind, program) == ("CMD", "python")
-    assert f"http://127.0.0.1:{Settings().web_port}/live" in code
+    assert f"http://127.0.0.1:{port}/live" in code
     compile(code, "healthcheck", "exec")
 
 
 def test_prometheus_finds_the_workers_and_may_ask_them() -> None:
     """By the name of the service, with the port of the settings and the token that workers have."""
     config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text("utf-8"))
-    job = {one["job_name"]: one for one in config["scrape_configs"]}["bestbefore"]
-    (found,) = job["dns_sd_configs"]
-    assert (found["names"], found["port"]) == (["worker"], Settings().web_port)
-    token = job["authorization"]["credentials_file"]
-    assert token == SERVICES["worker"]["environment"]["BESTBEFORE_WEB_TOKEN_FILE"]
-    assert token.removeprefix(MOUNTED) in SERVICES["prometheus"]["secrets"]
+    jobs = {one["job_name"]: one for one in config["scrape_configs"]}
+    asked = (("bestbefore", "worker", "web"), ("bestbefore-bridge", "bridge", "bridge"))
+    for job, name, kind in asked:
+        (found,) = jobs[job]["dns_sd_configs"]
+        assert (found["names"], found["port"]) == ([name], getattr(Settings(), f"{kind}_port"))
+        token = jobs[job]["authorization"]["credentials_file"]
+        assert token == SERVICES[name]["environment"][f"BESTBEFORE_{kind.upper()}_TOKEN_FILE"]
+        assert token.removeprefix(MOUNTED) in SERVICES["prometheus"]["secrets"]
     (manager,) = config["alerting"]["alertmanagers"]
     assert manager["static_configs"][0]["targets"] == ["alertmanager:9093"]
     assert "--to=http://alertmanager:9093" in SERVICES["alerts"]["command"]

@@ -101,6 +101,10 @@ def test_settings_are_known_and_load_and_secrets_are_files(overlay: str, tmp_pat
                 (tmp_path / Path(value).name).write_text("secret")
                 environment[key] = str(tmp_path / Path(value).name)
         loaded = settings.load(environment, tmp_path)
+        if "BESTBEFORE_STORE" not in environment:
+            assert name == "bestbefore-bridge"
+            assert loaded.bridge_token == "secret"  # noqa: S105 -- of the file above
+            continue
         url = parse_url(loaded.store)
         assert url.password == "secret", name  # noqa: S105 -- of the file above
         assert f"'{str(url.username).removeprefix('bestbefore')}'" in LOGINS_SH.read_text("utf-8")
@@ -118,18 +122,25 @@ def test_who_knows_the_secrets_knows_all_that_are_mounted(overlay: str) -> None:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_probes_and_ports_are_those_of_the_pages(overlay: str) -> None:
     assert set(Health._pages(Health.__new__(Health))) >= PAGES
+    numbers = {"worker": Settings().web_port, "bridge": Settings().bridge_port}
     for name, _, container in containers(overlay):
-        if "worker" not in container.get("args", ()):
+        kind = next(iter(container["args"]))
+        if kind not in numbers:
             assert "ports" not in container
             continue
         (port,) = container["ports"]
-        assert port["containerPort"] == Settings().web_port, name
+        assert port["containerPort"] == numbers[kind], name
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             asked = container[probe]["httpGet"]
             assert asked["port"] == port["name"]
             assert asked["path"] == ("/ready" if probe == "readinessProbe" else "/live")
-    (policy,) = of_kind(overlay, "NetworkPolicy")
-    assert [rule["ports"] for rule in policy["spec"]["ingress"]] == [[{"protocol": "TCP", "port": Settings().web_port}]]
+    policies = {one["metadata"]["name"]: one["spec"]["ingress"] for one in of_kind(overlay, "NetworkPolicy")}
+    assert {name: [rule["ports"] for rule in rules] for name, rules in policies.items()} == {
+        "bestbefore": [[{"protocol": "TCP", "port": numbers["worker"]}]],
+        "bestbefore-bridge": [[{"protocol": "TCP", "port": numbers["bridge"]}]],
+    }
+    (service,) = of_kind(overlay, "Service")
+    assert [one["port"] for one in service["spec"]["ports"]] == [numbers["bridge"]]
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
@@ -156,7 +167,7 @@ def test_commands_agents_and_images_exist(overlay: str) -> None:
 @pytest.mark.parametrize("overlay", OVERLAYS)
 def test_no_pod_may_more_than_it_needs(overlay: str) -> None:
     """As Pod Security's level `restricted` has it, and every one of them behind the network policy."""
-    (policy,) = of_kind(overlay, "NetworkPolicy")
+    policy = next(one for one in of_kind(overlay, "NetworkPolicy") if one["metadata"]["name"] == "bestbefore")
     for name, pod, container in containers(overlay):
         spec = pod["spec"]
         assert spec["automountServiceAccountToken"] is False, name
@@ -179,7 +190,9 @@ def test_selectors_select_the_pods_that_they_mean(overlay: str) -> None:
         selector = one["spec"]["selector"]["matchLabels"].items()
         chosen = {name for name, own in labels.items() if selector <= own}
         workers = {name for name in labels if name in ("bestbefore-worker", "bestbefore-embed")}
-        assert chosen == ({"bestbefore-worker"} if one["kind"] == "PodDisruptionBudget" else workers)
+        meant = {"bestbefore": workers, "bestbefore-bridge": {"bestbefore-bridge"}}
+        name = one["metadata"]["name"]
+        assert chosen == ({"bestbefore-worker"} if one["kind"] == "PodDisruptionBudget" else meant[name])
 
 
 def test_workers_scale_with_what_waits_up_to_the_partitions() -> None:
@@ -210,7 +223,7 @@ def test_what_is_scraped_and_called_is_what_prometheus_has_elsewhere() -> None:
     """The rules of the operator are those of rules.yml, and the job has the name that they look for."""
     (rules,) = of_kind("production", "PrometheusRule")
     assert rules["spec"]["groups"] == yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text("utf-8"))["groups"]
-    (monitor,) = of_kind("production", "PodMonitor")
+    monitor = next(one for one in of_kind("production", "PodMonitor") if one["metadata"]["name"] == "bestbefore")
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     assert endpoint["path"] in PAGES
     _, pod, container = next(one for one in containers("production") if one[0] == "bestbefore-worker")

@@ -9,6 +9,9 @@ import pytest
 import yaml
 
 from infra.topic_admin import create_topics
+from streams.bridge.buffer import Buffer
+from streams.bridge.metrics import BridgeMetrics
+from streams.services import Service
 from streams.settings import Settings
 from tests.broker_rig import produce
 from tests.debian import program
@@ -30,6 +33,7 @@ class Scraped(NamedTuple):
 
     url: str
     ports: dict[str, int]
+    workers: dict[str, Worker]
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def scraped(broker: str, filled_store: str, tmp_path_factory: pytest.TempPathFac
     )  # fmt: skip
     create_topics(settings)
     places = {name: workplace(settings) for name in ("one", "two")}
-    workers = [Worker(folder, name, environment) for name, (environment, _) in places.items()]
+    workers = {name: Worker(folder, name, environment) for name, (environment, _) in places.items()}
     ports = {name: port for name, (_, port) in places.items()}
     try:
         targets = {name: f"127.0.0.1:{port}" for name, port in ports.items()}
@@ -51,9 +55,9 @@ def scraped(broker: str, filled_store: str, tmp_path_factory: pytest.TempPathFac
             produce(settings, "inference", [b"{no json"])
             wait_for(lambda: asked(url, "bestbefore_models_read_timestamp_seconds"))
             wait_for(lambda: asked(url, "bestbefore_dead_letters_total"))
-            yield Scraped(url, ports)
+            yield Scraped(url, ports, workers)
     finally:
-        for worker in workers:
+        for worker in workers.values():
             worker.kill()
 
 
@@ -114,7 +118,8 @@ def test_rules_and_configuration_hold_under_promtool(arguments: tuple[str, ...])
 
 
 def test_every_rule_uses_metrics_that_exist_and_has_a_unit_test() -> None:
-    families = filled_metrics().registry.collect()
+    bridge = BridgeMetrics(Buffer(1, 1), Service("broker"), str)
+    families = [*filled_metrics().registry.collect(), *bridge.registry.collect()]
     known = {f"{f.name}_total" if f.type == "counter" else f.name for f in families}
     for rule in RULES:
         used = set(re.findall(r"\bbestbefore_\w+", rule["expr"]))
@@ -155,3 +160,17 @@ def test_every_query_of_a_board_is_answered(scraped: Scraped) -> None:
         "Labels, by what became of them", "Events taken in", "Age of the newest record, by the broker",
         "Assess: time of a transaction",
     }  # fmt: skip
+
+
+def test_when_the_worker_that_tells_of_the_models_is_gone_the_other_does(scraped: Scraped) -> None:
+    """The last of those that share the workers."""
+    (told, *_) = asked(scraped.url, "bestbefore_model_quality")
+    teller = told["metric"]["instance"]
+    (other,) = scraped.ports.keys() - {teller}
+    scraped.workers[teller].kill()
+
+    def instances() -> set[str]:
+        return {one["metric"]["instance"] for one in asked(scraped.url, "bestbefore_model_quality")}
+
+    wait_for(lambda: instances() == {other})
+    assert len(asked(scraped.url, "max by (model, version) (bestbefore_model_quality)")) == 3
