@@ -119,6 +119,7 @@ def test_a_kept_prediction_carries_its_own() -> None:
         ([("traceparent", GOOD[:-1]), ("tracestate", "a=b")], {}),
         ([("tracestate", "a=b")], {}),
         ([("traceparent", GOOD), ("tracestate", "a" * 513)], {"traceparent": GOOD}),
+        ([("traceparent", GOOD), ("tracestate", "a=b\n")], {"traceparent": GOOD}),
         ([("traceparent", None)], {}),
     ],
 )
