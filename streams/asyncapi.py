@@ -6,15 +6,21 @@ specification wants it: they receive inferences and send triggers.
 
 from typing import Any
 
+from bestbefore_client.frame import KINDS, REQUIRED
+
 from streams.contract import BY_NAME, MESSAGES, Message
 from streams.envelopes import event_type, schema_id, source_of
-from streams.records import STRUCTURED
+from streams.records import FRAME, STRUCTURED
 from streams.schemas import as_text, components, examples
 from streams.security import brokers, uses_sasl, uses_tls
 from streams.settings import Settings
 from streams.topics import TOPICS, Topic
 
 Part = dict[str, Any]
+ARROW = {
+    "bool": "bool", "f4": "float32", "f8": "float64", "i4": "int32", "string": "utf8",
+    "time": "timestamp[us, UTC]", "vector": "fixed_size_list<float32>",
+}  # fmt: skip
 BINDING = {"bindingVersion": "0.5.0"}
 ABOUT = (
     "Model servers send telemetry; workers say when the quality of a model will fall below its threshold, and what to "
@@ -144,7 +150,8 @@ def _message(message: Message) -> Part:
 def _payload(message: Message) -> Part:
     if message.payload is None or message.schema == "profile":
         told = "May be empty." if message.name in ("sampled-input", "dead-letter") else "Never empty."
-        return {"type": "string", "format": "binary", "description": f"Bytes. {told}"}
+        columns = {"x-arrow-columns": _columns()} if message.content_type == FRAME else {}
+        return {"type": "string", "format": "binary", "description": f"Bytes. {told}", **columns}
     kinds = getattr(message.payload, "__args__", (message.payload,))
     parts = [{"$ref": f"#/components/schemas/{kind.__name__}"} for kind in kinds]
     body = parts[0] if len(parts) == 1 else {"oneOf": parts}
@@ -155,6 +162,17 @@ def _payload(message: Message) -> Part:
     optional = {"time": {"type": "string", "format": "date-time"}, "data": body}
     optional["data_base64"] = {"type": "string", "contentEncoding": "base64"}
     return {"type": "object", "properties": {**attributes, **optional}, "required": list(attributes)}
+
+
+def _columns() -> Part:
+    """Columns of a frame: their types in Arrow; those that are required must have no null."""
+    required = {name: {"required": True} for name in REQUIRED}
+    found: Part = {name: {"type": ARROW[kind], **required.get(name, {})} for name, kind in KINDS.items()}
+    return {
+        **found,
+        "features.<name>": {"type": "float64, float32, int, bool or utf8"},
+        "segment.<name>": {"type": "utf8"},
+    }
 
 
 def _headers(message: Message) -> Part | None:

@@ -93,10 +93,11 @@ class Exported:
             **{f"bestbefore.{name}": value for name, value in facts.items()},
         }  # fmt: skip
         kind = getattr(self._trace.SpanKind, KINDS[step])
-        given = {"context": before[0]} if before else {}
         with self._tracer.start_as_current_span(
-            f"{step} {topic}", kind=kind, links=linked, attributes=attributes, **given
-        ):
+            f"{step} {topic}", before[0] if before else None, kind, attributes, linked,
+            # What an error says may quote values; that there was one is in the log.
+            record_exception=False, set_status_on_exception=False,
+        ):  # fmt: skip
             yield
 
     def headers(self) -> Headers:

@@ -3,6 +3,7 @@
 https://www.w3.org/TR/trace-context/. Only traces that were sampled are named: of others no backend knows anything.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 
 from models.traces import is_traceparent
@@ -10,7 +11,8 @@ from models.traces import is_traceparent
 PARENT, STATE = "traceparent", "tracestate"
 SAMPLED = "13579bdf"  # last character of the flags where the trace was sampled
 _LENGTHS = (len(PARENT), len("ce_" + PARENT))
-MOST_STATE = 512  # characters of a tracestate that are carried
+_NAMES = {len(before + name): name for name in (PARENT, STATE) for before in ("", "ce_")}  # told apart by length
+_STATE = re.compile(r"[\x20-\x7e]{1,512}")  # of a tracestate no more is carried, and nothing that is not printable
 
 
 def may_be_traced(headers: Iterable[tuple[str, bytes | None]]) -> bool:
@@ -23,12 +25,15 @@ def may_be_traced(headers: Iterable[tuple[str, bytes | None]]) -> bool:
 
 def context_of(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
     """`traceparent` and `tracestate` of a record: those of its CloudEvent, else those of whoever sent it."""
-    found: dict[str, str] = {}
+    found: dict[str, str | None] = {}
     for key, value in headers or ():
-        name = key.lower()
-        plain = name.removeprefix("ce_")
-        if plain in (PARENT, STATE) and value and (plain != name or plain not in found):
-            found[plain] = value.decode("utf-8", "replace")
+        if value and len(key) in _NAMES:
+            name = key.lower()
+            plain = _NAMES[len(key)]
+            if name == plain:
+                found.setdefault(plain, value.decode("utf-8", "replace"))
+            elif name == "ce_" + plain:
+                found[plain] = value.decode("utf-8", "replace")
     return bounded(found)
 
 
@@ -37,4 +42,4 @@ def bounded(found: Mapping[str, str | None]) -> dict[str, str]:
     parent, state = found.get(PARENT), found.get(STATE)
     if not parent or not is_traceparent(parent):
         return {}
-    return {PARENT: parent} | ({STATE: state} if state and len(state) <= MOST_STATE else {})
+    return {PARENT: parent} | ({STATE: state} if state and _STATE.fullmatch(state) else {})

@@ -28,9 +28,11 @@ class Receiver:
     def __init__(self) -> None:
         self.spans: list[Span] = []
         self.endpoint = ""
+        self.bodies = b""
 
     def take(self, body: bytes) -> None:
         """Decode one request."""
+        self.bodies += body
         request = ExportTraceServiceRequest.FromString(body)
         for resource in request.resource_spans:
             about = {a.key: a.value.string_value for a in resource.resource.attributes}

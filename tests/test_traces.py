@@ -25,6 +25,7 @@ from streams.settings import Settings, load
 from streams.spans import EXPORT_SECONDS, WAITING, Silent, spans_of
 from streams.trace_context import context_of
 from streams.traces import of_column, of_record, of_texts
+from tests.otlp_receiver import receiving
 
 START, N = 1_795_132_800_000_000, 400
 REFERENCE = Reference("m", "1", window_us=3_600_000_000)
@@ -119,6 +120,7 @@ def test_a_kept_prediction_carries_its_own() -> None:
         ([("traceparent", GOOD[:-1]), ("tracestate", "a=b")], {}),
         ([("tracestate", "a=b")], {}),
         ([("traceparent", GOOD), ("tracestate", "a" * 513)], {"traceparent": GOOD}),
+        ([("traceparent", GOOD), ("tracestate", "a=b\n")], {"traceparent": GOOD}),
         ([("traceparent", None)], {}),
     ],
 )
@@ -193,3 +195,16 @@ def test_a_collector_that_hangs_holds_up_neither_work_nor_end() -> None:
         began = time.monotonic()
         spans.close()
         assert time.monotonic() - began < 2 * EXPORT_SECONDS
+
+
+def test_spans_hold_no_message_of_an_error() -> None:
+    with receiving() as collector:
+        spans = spans_of(Settings(otlp_endpoint=collector.endpoint), "1")
+        with pytest.raises(ValueError, match="Mary"), spans.step("assess", "t", parents=[GOOD, parent(1)], profiles=2):
+            raise ValueError("Mary is 41")
+        spans.close()
+    (span,) = collector.spans
+    assert (span.name, span.trace, span.parent) == ("assess t", GOOD[3:35], GOOD[36:52])
+    assert span.links == [parent(1)[3:52]]
+    assert span.attributes["bestbefore.profiles"] == 2
+    assert b"Mary" not in collector.bodies
