@@ -169,12 +169,12 @@ async def watch_worker(
             )
         try:
             counted, quiet = 0, time.monotonic()
-            while counted < events and time.monotonic() - quiet < 30 and worker.poll() is None:
+            while counted < events and time.monotonic() - quiet < 90 and worker.poll() is None:
                 for records in (await consumer.getmany(timeout_ms=200)).values():
                     for record in records:
-                        body = decoder.decode(record.value).profile
-                        if body is not None:
-                            counted += Profile.unpack(body).n
+                        found = decoder.decode(record.value)
+                        if found.profile is not None and found.version and not found.segment:
+                            counted += Profile.unpack(found.profile).n
                             quiet = time.monotonic()
                     readings.append(Reading(time.perf_counter(), counted, memory(worker.pid)))
             return readings
