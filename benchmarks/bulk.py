@@ -120,7 +120,7 @@ def bare(settings: Settings) -> float:
 
 def measured(events: int, rounds: int) -> dict[str, list[float]]:
     """Events a second of each reader, round by round."""
-    with tempfile.TemporaryDirectory(dir=ROOT) as name, ephemeral(Path(name) / "services") as services:
+    with tempfile.TemporaryDirectory() as name, ephemeral(Path(name) / "services") as services:
         folder = Path(name)
         settings = load({}, folder, broker=services.broker, store=services.store, partitions=PARTITIONS)
         upgrade(settings.store, OLDEST_TABLES)  # which both versions can work with
