@@ -48,7 +48,7 @@ down: $(STAMP) ## stop them; their data stay in .bestbefore
 	@$(BIN)/bestbefore down $(ARGS)
 
 bench: $(STAMP) ## every published figure, measured on this machine
-	@for name in store estimator_states cost checks detection run_length change_replay embedding_drift label_free label_free_tables audits forecast demo_seeds policies throughput embed client server bridge; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
+	@for name in store estimator_states cost checks detection run_length change_replay embedding_drift label_free label_free_tables audits forecast demo_seeds policies throughput bulk embed client server bridge; do echo "== $$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 TAG = $(shell git describe --tags --abbrev=0)
 previous: $(STAMP) ## after a release: the wheels of the last tag, which the tests run beside this version

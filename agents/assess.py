@@ -51,9 +51,9 @@ class Assess:
     async def take(self, chunk: Chunk) -> None:
         """Take in profiles; they are applied together with others."""
         for message in chunk.records:
-            if chunk.generation_id != self.runtime.app.consumer_generation_id:
+            if chunk.generation != self.runtime.app.consumer_generation_id:
                 return
-            part = await self._part(chunk.tp, chunk.generation_id)
+            part = await self._part(chunk.tp, chunk.generation)
             # Also after a claim that was fenced: what it had taken in and not applied must come again.
             if part is not None and await part.cursor.admit(message.offset):
                 await self._take(part, message)

@@ -21,7 +21,8 @@ from streams.sourced import Sourced
 from streams.topics import INFERENCE, LABELS
 from streams.traces import of_record
 
-Record = Decoded | InferenceEvent | Heartbeat | list[Thing | BadRecord]
+Own = Decoded | InferenceEvent | Heartbeat
+Record = Own | list[Thing | BadRecord]
 MAX_WAITING = 512  # single events that are turned into columns together
 
 
@@ -49,14 +50,14 @@ class Ingest(Intake):
         self.runtime.registry.admit(event.model, event.version)
         bounded_segment_key(event.segment)
 
-    def decode(self, message: Any) -> Record:
-        """A frame, a heartbeat or a single event, told apart by the content type, of a model that is watched.
-
-        Of another server's record all that its source makes of it.
-        """
-        lane = self.lanes.get((message.topic, message.partition))  # type: ignore[call-overload]
-        if lane is not None and lane.sourced is not None:
+    def read(self, lane: Lane, message: Any) -> Record:
+        """Our own record as a value; of another server's, all that its source makes of it."""
+        if lane.sourced is not None:
             return lane.sourced.adapt(message, lane.claim(message.offset))
+        return self.decode(message)
+
+    def decode(self, message: Any) -> Own:
+        """A frame, a heartbeat or a single event, told apart by the content type, of a model that is watched."""
         if is_heartbeat(message.headers):
             beat = decode_heartbeat(message.value)
             self.runtime.registry.admit(beat.model, beat.version)

@@ -147,9 +147,11 @@ def memory(process: int) -> float:
     return float("nan")
 
 
-async def watch_worker(settings: Settings, config: Path, events: int, log: Path) -> list[Reading]:
-    """Start a worker and follow the profiles it publishes, until nearly all events are in them."""
-    environment = {**os.environ, "BESTBEFORE_CONFIG": str(config), "PYTHONPATH": f"{ROOT}:{ROOT / 'client'}"}
+async def watch_worker(
+    settings: Settings, config: Path, events: int, log: Path, home: str | None = None
+) -> list[Reading]:
+    """Start a worker, of the version at `home`, and follow the profiles it publishes until all events are in them."""
+    environment = {**os.environ, "BESTBEFORE_CONFIG": str(config), "PYTHONPATH": home or f"{ROOT}:{ROOT / 'client'}"}
     consumer = AIOKafkaConsumer(
         settings.topic(PROFILES), bootstrap_servers=settings.broker, auto_offset_reset="earliest",
         max_partition_fetch_bytes=8 << 20,
@@ -157,21 +159,22 @@ async def watch_worker(settings: Settings, config: Path, events: int, log: Path)
     decoder = msgspec.msgpack.Decoder(ProfileRecord)
     readings: list[Reading] = []
     async with consumer:
+        await consumer.seek_to_end()
         with log.open("wb") as out:
             worker = subprocess.Popen(
-                [sys.executable, "-m", "infra.cli", "worker", "--agents", "ingest"],
+                [sys.executable, "-P", "-m", "infra.cli", "worker", "--agents", "ingest"],
                 env=environment,
                 stdout=out,
                 stderr=out,
             )
         try:
             counted, quiet = 0, time.monotonic()
-            while counted < events and time.monotonic() - quiet < 30 and worker.poll() is None:
+            while counted < events and time.monotonic() - quiet < 90 and worker.poll() is None:
                 for records in (await consumer.getmany(timeout_ms=200)).values():
                     for record in records:
-                        body = decoder.decode(record.value).profile
-                        if body is not None:
-                            counted += Profile.unpack(body).n
+                        found = decoder.decode(record.value)
+                        if found.profile is not None and found.version and not found.segment:
+                            counted += Profile.unpack(found.profile).n
                             quiet = time.monotonic()
                     readings.append(Reading(time.perf_counter(), counted, memory(worker.pid)))
             return readings

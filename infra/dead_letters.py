@@ -1,17 +1,19 @@
 """Reads the dead letters, and sends them to where they came from again."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
+from streams.adapters.config import Sources, read_sources
 from streams.connection import connected, explained
 from streams.errors import ServiceError
 from streams.records import header
 from streams.settings import Settings
-from streams.topics import DEAD_LETTERS, HEADROOM, INFERENCE, INPUTS, LABELS, LIFECYCLE
+from streams.topics import DEAD_LETTERS, HEADROOM, INFERENCE, INPUTS, LABELS, LIFECYCLE, TOPICS
 
 PREFIX = "__connect.errors."
 
@@ -82,9 +84,17 @@ def resend(settings: Settings, letters: Sequence[DeadLetter]) -> int:
     """Send letters to their topics again; returns how many were sent.
 
     Not those that were truncated, nor those of other topics than the ones workers read: a header is anybody's to write.
+    Raises SettingsError where the setting `sources` names a file that cannot be read.
     """
     read_by_us = {settings.topic(name) for name in (INFERENCE, INPUTS, LABELS, LIFECYCLE)}
-    whole = [letter for letter in letters if not letter.truncated and letter.topic in read_by_us]
+    ours = {settings.topic(topic.name) for topic in TOPICS}
+    sources = read_sources(Path(settings.sources)) if settings.sources else Sources([])
+    whole = [
+        letter
+        for letter in letters
+        if not letter.truncated
+        and (letter.topic in read_by_us or (letter.topic not in ours and sources.of(letter.topic) is not None))
+    ]
     if not whole:
         return 0
     # The client does not send null as a header's value; nobody here tells it from an empty one.

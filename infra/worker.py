@@ -68,7 +68,7 @@ def _subscribe(app: App, runtime: Runtime) -> None:
 
     def adopt(assigned: set[TP]) -> None:
         new = {tp.topic for tp in assigned if runtime.source_of(tp.topic) is not None}
-        for channel in app.topics._topics:
+        for channel in app.topics._topics:  # type: ignore[attr-defined]
             if inference in channel.topics:
                 channel.topics = (*channel.topics, *sorted(new.difference(channel.topics)))
 

@@ -21,14 +21,17 @@ class Chunk(ConsumerMessage):
     def __init__(self, tp: TP, records: Sequence[Any], generation: int) -> None:
         first = records[0]
         super().__init__(
-            tp.topic, tp.partition, first.offset, first.timestamp / 1000.0, first.timestamp_type, (), None, None, None,
+            *tp, first.offset, first.timestamp / 1000.0, first.timestamp_type, None, None, None, None,
             tp=tp, generation_id=generation,
         )  # fmt: skip
-        self.records = records
+        self.records, self.generation = records, generation
 
 
 class Chunked(DefaultSchedulingStrategy):
     """Hands out what was fetched in chunks, the topics and their partitions in turn."""
+
+    def __init__(self) -> None:
+        """There is nothing to know: Faust's own declares one and has none."""
 
     def iterate(self, records: Mapping[TP, list[Any]]) -> Iterator[tuple[TP, Any]]:
         """Each partition with a list of its records."""

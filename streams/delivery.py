@@ -365,7 +365,7 @@ class FrontierConsumer(Consumer):
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Partitions may be read from now on, also those of topics that are new."""
-        self.app.adopt(assigned)
+        self.app.adopt(assigned)  # type: ignore[attr-defined]
         self.held = set(assigned)
         await super().on_partitions_assigned(assigned, generation_id)
 
