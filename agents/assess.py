@@ -146,7 +146,7 @@ class Assess:
     async def _take_over(self) -> None:
         """Open every partition that is assigned: its last owner may have left records in the outbox."""
         name, generation = self.runtime.settings.topic(self.topic), self.runtime.app.consumer_generation_id
-        for tp in self.runtime.app.consumer.assignment():
+        for tp in list(self.runtime.app.consumer.held):
             if tp.topic == name and tp not in self.parts:
                 await self._part(tp, generation)
 

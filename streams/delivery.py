@@ -257,6 +257,9 @@ class FrontierConsumer(Consumer):
         self.written: dict[TP, Frontier] = {}
         self.pending: dict[TP, float] = {}  # since when a commit of the partition is due, on the monotonic clock
         self.lost: Counter[TP] = Counter()  # offsets that the broker had deleted before they were read
+        # Ours, from the end of one rebalance to the beginning of the next: `assignment` goes on naming, in between,
+        # what we had. Whoever begins to read a partition then finds himself with it later, behind those who own it now.
+        self.held: set[TP] = set()
         self._writing = asyncio.Lock()  # an older frontier must not land after a newer one
         self._read_offset = Unfiltered()
 
@@ -349,11 +352,17 @@ class FrontierConsumer(Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Forget what belongs to the next owner now."""
+        self.held.clear()
         await super().on_partitions_revoked(revoked)  # commits once more
         self._buffered_partitions.difference_update(revoked)
         for tp in revoked:
             self.written.pop(tp, None)
             self.pending.pop(tp, None)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Partitions may be read from now on."""
+        self.held = set(assigned)
+        await super().on_partitions_assigned(assigned, generation_id)
 
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Faust's detector compares clocks of two kinds and cries wolf; streams/watchdog.py stands in for it."""

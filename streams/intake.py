@@ -117,7 +117,7 @@ class Intake:
     async def _open_assigned(self) -> None:
         """Open lanes before their first record, so that they can say that nothing comes."""
         topic, generation = self.runtime.settings.topic(self.topic), self.runtime.app.consumer_generation_id
-        for tp in list(self.runtime.app.consumer.assignment()):
+        for tp in list(self.runtime.app.consumer.held):
             lane = self.lanes.get(tp)
             if tp.topic == topic and (lane is None or lane.generation != generation):
                 await self._open(tp, generation)

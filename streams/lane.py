@@ -303,15 +303,10 @@ class Lane:
 
     async def rest(self, idle_after: float, now_us: int) -> None:
         """Close by the wall clock what an idle partition would keep open. The cut is committed before it is made."""
-        quiet = time.monotonic() - self.last_record > idle_after
-        if (
-            not quiet
-            or self.queue_hold
-            or not self.runtime.holds(self.tp, self.generation)
-            or self.runtime.app.consumer.highwater(self.tp) != self.cursor.wanted  # lower: not known yet
-        ):
-            return
-        async with self.adding:
+        # No settling moves the frontier while the broker is waited for: what is written would take it back again.
+        async with self._settling, self.adding:
+            if self._torn or not self._quiet(idle_after):
+                return
             cut = self.book.cut(now_us)
             if cut is None and self._idle_told:
                 return  # until a window ends that was open when the partition fell silent
@@ -327,6 +322,15 @@ class Lane:
         await self.settle()
         await self._tell_idle()
         self._idle_told = True
+
+    def _quiet(self, idle_after: float) -> bool:
+        """Whether nothing has come for so many seconds, and nothing is known to come."""
+        return (
+            time.monotonic() - self.last_record > idle_after
+            and not self.queue_hold
+            and self.runtime.holds(self.tp, self.generation)
+            and self.runtime.app.consumer.highwater(self.tp) == self.cursor.wanted  # lower: not known yet
+        )
 
     async def _tell_idle(self) -> None:
         source = f"{self.tp.topic}/{self.tp.partition}"

@@ -77,8 +77,8 @@ class Runtime:
         return int(self.app.consumer.highwater(tp))
 
     def holds(self, tp: TP, generation: int) -> bool:
-        """Whether the partition is assigned to this worker, and no rebalance was since `generation`."""
-        return generation == self.app.consumer_generation_id and tp in self.app.consumer.assignment()
+        """Whether the partition is this worker's, and no rebalance was, or began, since `generation`."""
+        return generation == self.app.consumer_generation_id and tp in self.app.consumer.held
 
     async def stored(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of a store call; waits, however long, while the store is unreachable."""

@@ -86,6 +86,31 @@ def test_a_refused_commit_keeps_the_books_and_the_worker(settings: Settings) -> 
     asyncio.run(play())
 
 
+def test_nothing_is_held_between_two_assignments(settings: Settings, tmp_path: Path) -> None:
+    """Else an agent would open a partition again that has just been taken away, and commit what is old by then."""
+    tp = TP(settings.topic("inference"), 0)
+
+    async def play() -> None:
+        app = reader(settings, ignore)
+        runtime = Runtime(settings, app, EventStore(f"sqlite:///{tmp_path}/store.db"))
+        between: list[bool] = []
+
+        async def taken_away(*_: Any, **__: Any) -> None:
+            if tp in app.consumer.assignment():  # Faust says so still
+                between.append(runtime.holds(tp, app.consumer_generation_id))
+
+        app.on_partitions_revoked.connect(taken_away, weak=False)
+        async with started(app) as consumer:
+            assert runtime.holds(tp, app.consumer_generation_id)
+            consumer._frontier_thread._ensure_consumer()._coordinator.request_rejoin()
+            await until(lambda: bool(between) and not app.rebalancing)
+            await until(lambda: runtime.holds(tp, app.consumer_generation_id))
+            assert between == [False]
+        runtime.store.close()
+
+    asyncio.run(play())
+
+
 def test_upstream_still_commits_past_a_message_that_is_not_acked() -> None:
     """The reason for streams/delivery.py (faust-streaming issues 606 and 692)."""
     tp = TP("t", 0)

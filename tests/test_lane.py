@@ -216,6 +216,68 @@ def test_windows_wait_for_lifecycle_events_that_came_before_the_worker(told: Cal
     told(story)
 
 
+class Slow:
+    """The client of a broker that takes its time to acknowledge a commit, and none for a record."""
+
+    consumer_generation_id = 1
+
+    def __init__(self, tp: TP) -> None:
+        self.held, self.written, self.acknowledged = {tp}, asyncio.Event(), asyncio.Event()
+
+    def highwater(self, tp: TP) -> int:
+        """Nothing is left to be read."""
+        return 12
+
+    def empty_until(self, tp: TP, offset: int) -> int:
+        """A record lies everywhere."""
+        return offset
+
+    async def write(self, frontiers: Any, generation: int) -> bool:
+        """In the end."""
+        self.written.set()
+        await self.acknowledged.wait()
+        return True
+
+    async def maybe_start_producer(self) -> "Slow":
+        """It has begun."""
+        return self
+
+    async def send(self, *_: Any) -> "asyncio.Future[None]":
+        """At once."""
+        done = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+
+def test_a_cut_that_is_being_committed_does_not_take_the_frontier_back(told: Callable[[Story], None]) -> None:
+    """Were the frontier to move on meanwhile, the next commit could be ahead of this one, which is older."""
+
+    async def story(lane: Lane) -> None:
+        client = Slow(lane.tp)
+        lane.runtime.app = SimpleNamespace(
+            consumer=client, consumer_generation_id=1, maybe_start_producer=client.maybe_start_producer
+        )
+        lane.cursor = Cursor(client, lane.tp, 12)
+        lane.queued(record(10))
+        await lane.add(event_batch(lane.unqueue()))
+        await settled(lane)
+        lane.last_record -= 60
+        resting = asyncio.ensure_future(lane.rest(1.0, START + 24 * 3_600_000_000))
+        await asyncio.wait_for(client.written.wait(), 10)
+        before = lane.frontier()
+        lane.passed(11)
+        lane.book.apply(Cut(11, START + 24 * 3_600_000_000))  # with this a settling has something to move on for
+        settling = asyncio.ensure_future(lane.settle())
+        await asyncio.wait([settling], timeout=0.1)
+        assert lane.frontier() == before
+        client.acknowledged.set()
+        await asyncio.wait_for(asyncio.gather(resting, settling), 10)
+        assert before is not None
+        assert (lane.frontier() or (0, None))[0] > before[0]
+
+    told(story)
+
+
 class Marked:
     """A log in which a transaction's marker stands behind record 10."""
 

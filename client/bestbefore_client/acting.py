@@ -56,7 +56,7 @@ class Actor:
         prefix: of the topics.
         actions: the actions that are acted on; the others are passed over.
         security: TLS and SASL of the brokers.
-        options: more for kafka-python's clients.
+        options: more for both of kafka-python's clients, the consumer and the producer.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Actor:
         **options: Any,
     ) -> None:
         """Connect to nothing yet."""
-        self._act, self._missed, self._actions, self._group = act, missed, tuple(actions), group
+        self._act, self._missed, self._actions, self.group = act, missed, tuple(actions), group
         self._topic, self._lifecycle = prefix + TOPIC, prefix + LIFECYCLE
         self.runs = Runs(runs)
         self._options = {
@@ -92,7 +92,7 @@ class Actor:
         """
         self._consumer = KafkaConsumer(
             self._topic,
-            group_id=self._group,
+            group_id=self.group,
             enable_auto_commit=False,
             session_timeout_ms=SESSION_MS,
             auto_offset_reset="earliest" if self._missed is None else "latest",

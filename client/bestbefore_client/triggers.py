@@ -3,13 +3,13 @@
 The topic `retrain-triggers` is at-least-once: the same trigger may come twice, always with the same `trigger_id`. Name
 the run after it, and it happens once. What was missed is found by `open_triggers`. An answer (`retraining-started`,
 `retrained`, `deployed`, `retraining-refused`) goes to the topic `lifecycle` and closes the loop: all but the first take
-the trigger off that list. Needs nothing but the standard library; `bestbefore_client.acting` is a ready loop on top of it.
+the trigger off that list. `bestbefore_client.acting` is a ready loop on top of this.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Any, NamedTuple, Union
@@ -127,19 +127,43 @@ def answer(
     made = kind in (RETRAINED, DEPLOYED)
     if made and not version:
         raise ValueError(f"{kind}: name the version that came of it")
-    name = "/".join(part for part in (trigger.trigger_id, kind, version if made else "") if part)[:200]
+    version = version if made else trigger.version
+    name = answer_id(trigger.trigger_id, kind, version)
     told = {
         "id": name,
         "time": (time or datetime.now(timezone.utc)).astimezone(timezone.utc).isoformat(),
         "kind": kind,
         "model": trigger.model,
-        "version": version if made else trigger.version,
+        "version": version,
         "trigger_id": trigger.trigger_id,
         "previous": trigger.version if kind == DEPLOYED else "",
         "message": message[:1000],
     }
     value = json.dumps({k: v for k, v in told.items() if v}, ensure_ascii=False).encode()
     return Answer(trigger.model.encode(), value, name)
+
+
+def answer_id(trigger_id: str, kind: str, version: str) -> str:
+    """Give the id of an answer, which follows from what it says; at most 200 characters."""
+    return f"{trigger_id}/{kind}/{version}"[:200]
+
+
+def payload(message: Any) -> dict[str, Any] | None:
+    """Give the trigger in a message of confluent-kafka as a dict; None for advice and for what is no trigger.
+
+    For Airflow's `apply_function`, which takes its name: whatever is false there rings no bell.
+    """
+    try:
+        trigger = read_trigger(message.value(), message.headers())
+    except NotATrigger:
+        return None
+    return None if trigger.advice else dict(trigger.body)
+
+
+def answers(trigger: str | Mapping[str, Any], kind: str, version: str = "") -> Iterator[tuple[bytes, bytes]]:
+    """Give the one record of an answer as key and value; for Airflow's `producer_function`. Raises as `answer`."""
+    key, value, _ = answer(read_trigger(trigger), kind, version)
+    yield key, value
 
 
 def _decoded(value: Any) -> Mapping[str, Any]:

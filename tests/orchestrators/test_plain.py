@@ -8,14 +8,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psycopg
+import pytest
+from bestbefore_client.acting import Actor, Refused
+from bestbefore_client.runs import Runs
+from bestbefore_client.triggers import Trigger, answer, open_triggers
+
+from tests.broker_rig import produce
 from tests.faults.crew import HERE, ROOT
+from tests.faults.topic import read_topic
 from tests.orchestrators.rig import Pipeline, wait_for
 
 LOOP = ROOT / "examples" / "orchestrators" / "plain" / "loop.py"
 TRAIN = """#!/bin/sh
 echo "$TRIGGER_ID" >> {folder}/begun
 while [ ! -e {folder}/go ]; do sleep 0.1; done
-[ "$MODEL" = refused ] && exit 3
 mkdir {folder}/model-"$TRIGGER_ID" && echo "$TRIGGER_ID" >> {folder}/made
 echo 2
 """
@@ -68,5 +75,45 @@ def test_killed_while_it_acts_it_finishes_once(running: Pipeline, tmp_path: Path
     assert loop.lines("made") == [first.trigger_id, second.trigger_id], "and made once"
     told = running.answers(first)
     assert [t.id for t in told if t.kind == "retrained"] == [f"{first.trigger_id}/retrained/2"]
-    assert {t.id for t in told if t.kind == "retraining-started"} == {f"{first.trigger_id}/retraining-started"}
+    assert {t.id for t in told if t.kind == "retraining-started"} == {f"{first.trigger_id}/retraining-started/1"}
     assert [t.kind for t in running.answers(second)] == ["retraining-started", "retrained"]
+
+
+def test_a_failed_act_comes_again_a_refusal_does_not_and_what_is_resolved_is_left_alone(
+    running: Pipeline, tmp_path: Path
+) -> None:
+    called: list[str] = []
+
+    def act(trigger: Trigger) -> str | None:
+        called.append(trigger.model)
+        if called.count(trigger.model) == 1:
+            raise OSError("no GPU is free")
+        raise Refused("its labels are wrong; they come again tomorrow")
+
+    def missed() -> list[Trigger]:
+        with psycopg.connect(running.dsn) as connection:
+            return [trigger for trigger in open_triggers(connection) if trigger.model in ("wine", "tea")]
+
+    def actor() -> Actor:
+        group = f"g-{tmp_path.name}"
+        return Actor(running.broker, act, missed=missed, runs=str(tmp_path), prefix=running.prefix, group=group)
+
+    wine = running.trigger("wine")
+    with pytest.raises(OSError, match="no GPU"):
+        actor().run()
+    tea = running.trigger("tea")
+    deployed = answer(tea, "deployed", "2")
+    produce(running.settings, "lifecycle", [deployed.value], deployed.key)
+    assert running.answered(tea, "deployed") == ["deployed"]
+    running.repeat(tea)
+    running.repeat(wine)
+    produce(running.settings, "retrain-triggers", [b"{no json"], b"x")
+    total = len(read_topic(running.broker, running.topic))
+    acting = actor()
+    acting.run(until=lambda: running.committed(acting.group) == total)
+    assert called == ["wine", "wine"]
+    assert running.answered(wine, "retraining-refused") == ["retraining-started", "retraining-refused"]
+    assert [told.id for told in running.answers(wine) if told.kind == "retraining-refused"] == [
+        f"{wine.trigger_id}/retraining-refused/1"
+    ]
+    assert Runs(tmp_path).read(wine.trigger_id)["attempts"] == 2
