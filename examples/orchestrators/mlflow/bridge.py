@@ -50,6 +50,7 @@ class Webhook(BaseHTTPRequestHandler):
     woken: threading.Event
 
     def do_POST(self) -> None:
+        """Wake the bridge, if the delivery is genuine."""
         size = self.headers.get("Content-Length", "")
         if not size.isdigit() or int(size) > MAX_BYTES:
             return self.send_error(413)
@@ -60,6 +61,7 @@ class Webhook(BaseHTTPRequestHandler):
         return self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- as http.server calls it
+        """Not to stderr, as http.server would."""
         log.debug(format, *args)
 
 
