@@ -33,6 +33,7 @@ from bestbefore_client.triggers import (
 log = logging.getLogger(__name__)
 Act = Callable[[Trigger], Optional[str]]
 POLL_MS = 500
+POLLS_UNTIL_TOLD = 60
 SESSION_MS = 10_000  # after which another takes the place of one that was killed
 
 
@@ -95,12 +96,13 @@ class Actor:
             group_id=self.group,
             enable_auto_commit=False,
             session_timeout_ms=SESSION_MS,
+            allow_auto_create_topics=False,
             auto_offset_reset="earliest" if self._missed is None else "latest",
             **self._options,
         )
         try:
             with ThreadPoolExecutor(1) as thread:
-                self._take_place()
+                self._take_place(until)
                 for trigger in self._missed() if self._missed else ():
                     self._once(trigger, thread)
                 while not until():
@@ -108,16 +110,25 @@ class Actor:
                     while self._waiting:
                         record = self._waiting.popleft()
                         self._record(record, thread)
-                        self._commit({TopicPartition(record.topic, record.partition): record.offset + 1})
+                        self._commit({place_of(record): record.offset + 1})
         finally:
             self._consumer.close()
 
-    def _take_place(self) -> None:
+    def _take_place(self, until: Callable[[], bool]) -> None:
         """Wait for partitions, and commit where each begins: what comes from now on is read, whatever happens to us."""
-        while not self._consumer.assignment():
+        polls = 0
+        while not self._consumer.assignment() and not until():
             self._poll()
-        places = [place for place in self._consumer.assignment() if self._consumer.committed(place) is None]
-        self._commit({place: self._consumer.position(place) for place in places})
+            polls += 1
+            if polls % POLLS_UNTIL_TOLD == 0:
+                log.warning(
+                    "no partition of %s for this member of %s yet: others have them all, or there is no such topic",
+                    self._topic,
+                    self.group,
+                )
+        new = [place for place in self._consumer.assignment() if self._consumer.committed(place) is None]
+        held = {place_of(record): record.offset for record in reversed(self._waiting)}  # read, and not done yet
+        self._commit({place: held.get(place, self._consumer.position(place)) for place in new})
 
     def _poll(self) -> None:
         for batch in self._consumer.poll(timeout_ms=POLL_MS).values():
@@ -183,3 +194,8 @@ class Actor:
             producer.send(self._lifecycle, key=key, value=value).get(timeout=60)
         finally:
             producer.close()
+
+
+def place_of(record: Any) -> TopicPartition:
+    """Give the partition that a record came from."""
+    return TopicPartition(record.topic, record.partition)

@@ -117,3 +117,17 @@ def test_a_failed_act_comes_again_a_refusal_does_not_and_what_is_resolved_is_lef
         f"{wine.trigger_id}/retraining-refused/1"
     ]
     assert Runs(tmp_path).read(wine.trigger_id)["attempts"] == 2
+
+
+def test_without_the_store_a_new_group_reads_all_that_the_topic_keeps(running: Pipeline, tmp_path: Path) -> None:
+    trigger = running.trigger("rice")
+    running.repeat(trigger)
+    found: list[str] = []
+    everything = running.published()
+    actor = Actor(
+        running.broker, lambda one: found.append(one.trigger_id), runs=str(tmp_path), prefix=running.prefix,
+        group=f"g-{tmp_path.name}",
+    )  # fmt: skip
+    actor.run(until=lambda: len(found) == len(set(everything)) and running.committed(actor.group) >= len(everything))
+    assert sorted(found) == sorted(set(everything))
+    assert [told.kind for told in running.answers(trigger)] == ["retraining-started"], "somebody else tells of the end"

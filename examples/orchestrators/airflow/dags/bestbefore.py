@@ -61,6 +61,7 @@ def answered(kind: str, version: str = "") -> ProduceToTopicOperator:
         topic=f"{PREFIX}lifecycle",
         producer_function="bestbefore_client.triggers.answers",
         producer_function_args=["{{ dag_run.conf | tojson }}", kind, version],
+        retries=12,  # an answer that is never told leaves the trigger open
     )
 
 
