@@ -129,7 +129,7 @@ def test_registry_and_pipeline_know_of_each_other(running: Pipeline, tmp_path: P
             soon(lambda: len(running.store.events(kind="lifecycle", model=MODEL)) >= 4, "the pipeline")
     assert shown["asked"] == f"retrain by {trigger.retrain_by}"
     forecasts = [event.body["forecast"] for event in running.store.events(kind="status", model=MODEL)]
-    assert shown["best_before"] in [
+    assert shown["bestbefore"] in [
         forecast["best_before"] or f"unknown: {forecast['reason']}" for forecast in forecasts
     ]
     assert shown["quality"].startswith("accuracy 0.")

@@ -138,13 +138,13 @@ class Bridge:
 
 
 def tags(status: dict[str, Any] | None, asked: list[Trigger]) -> dict[str, str]:
-    """What is shown of a version; empty values are removed."""
+    """What is shown of a version; empty values are removed. MLflow cuts long names, so the first is short."""
     quality, forecast = (status or {}).get("quality") or {}, (status or {}).get("forecast") or {}
     measured = "{metric} {estimate:.3f} [{low:.3f}, {high:.3f}] {basis}"
     unknown = "beyond the horizon" if forecast.get("censored") else f"unknown: {forecast.get('reason')}"
     first = asked[0] if asked else None
     return {
-        "bestbefore.best_before": (forecast.get("best_before") or unknown) if forecast else "",
+        "bestbefore": (forecast.get("best_before") or unknown) if forecast else "",
         "bestbefore.good_until_90": forecast.get("low") or "",
         "bestbefore.quality": measured.format(**quality) if quality.get("estimate") is not None else "",
         "bestbefore.asked": f"{first.action} by {first.retrain_by}" if first else "",
