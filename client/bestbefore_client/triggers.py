@@ -85,8 +85,9 @@ def read_trigger(value: bytes | str | Mapping[str, Any] | None, headers: Headers
     lacking = [name for name in names if not isinstance(body.get(name), str) or not body[name]]
     if lacking:
         raise NotATrigger(f"lacks {', '.join(lacking)}; a trigger has them as texts")
-    others = (str(body.get(name) or "") for name in ("severity", "retrain_by", "created_at"))
-    return Trigger(*(body[name] for name in names), *others, body=body)
+    trigger_id, action, model, version = (body[name] for name in names)
+    severity, retrain_by, created_at = (str(body.get(name) or "") for name in ("severity", "retrain_by", "created_at"))
+    return Trigger(trigger_id, action, model, version, severity, retrain_by, created_at, body)
 
 
 def open_triggers(connection: Any) -> list[Trigger]:

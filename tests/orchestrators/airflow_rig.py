@@ -95,7 +95,7 @@ class Airflow:
     @property
     def runs(self) -> dict[str, str]:
         """The runs of the retraining: id and state."""
-        return dict(self.rows("SELECT run_id, state FROM dag_run WHERE dag_id = 'bestbefore_retrain'"))  # type: ignore[arg-type]
+        return dict(self.rows("SELECT run_id, state FROM dag_run WHERE dag_id = 'bestbefore_retrain'"))
 
     @property
     def rings(self) -> int:
