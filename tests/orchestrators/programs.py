@@ -11,7 +11,7 @@ from tests.faults.crew import ROOT
 from tests.orchestrators.rig import Pipeline, wait_for
 
 EXAMPLES = ROOT / "examples" / "orchestrators"
-PATIENCE_S = 120  # orchestrators start slowly where cores are busy
+PATIENCE_S = 240  # orchestrators start slowly where cores are busy
 TRAIN = """#!/bin/sh
 cd "$(dirname "$0")"
 echo "$TRIGGER_ID" >> begun

@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+import pytest
+
 from tests.environments import environment
 from tests.orchestrators.programs import EXAMPLES, Programs
 from tests.orchestrators.rig import Pipeline
@@ -11,6 +13,7 @@ CODE = ("-f", str(EXAMPLES / "dagster" / "retraining.py"))
 ALREADY = "already completed with run keys"  # the daemon's words for what the sensor has asked for once more
 
 
+@pytest.mark.timeout(900)  # it ends by its own patience
 def test_dagster_runs_once_for_each_trigger(running: Pipeline, tmp_path: Path) -> None:
     dagster = Programs(running, environment("dagster"), tmp_path, DAGSTER_HOME=str(tmp_path))
     shutil.copy(EXAMPLES / "dagster" / "dagster.yaml", tmp_path)

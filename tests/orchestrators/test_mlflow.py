@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from infra.local.machine import free_port
 from tests.environments import environment
@@ -90,6 +91,7 @@ def refuses(url: str) -> None:
     assert status(delivery(SECRET, now), " " * 200_000) == 413
 
 
+@pytest.mark.timeout(900)  # it ends by its own patience
 def test_registry_and_pipeline_know_of_each_other(running: Pipeline, tmp_path: Path) -> None:
     registry = Registry(f"http://127.0.0.1:{free_port()}")
     ports = [str(free_port()) for _ in range(2)]
@@ -127,7 +129,7 @@ def test_registry_and_pipeline_know_of_each_other(running: Pipeline, tmp_path: P
             soon(lambda: len(running.store.events(kind="lifecycle", model=MODEL)) >= 4, "the pipeline")
     assert shown["asked"] == f"retrain by {trigger.retrain_by}"
     forecasts = [event.body["forecast"] for event in running.store.events(kind="status", model=MODEL)]
-    assert shown["best_before"] in [
+    assert shown["bestbefore"] in [
         forecast["best_before"] or f"unknown: {forecast['reason']}" for forecast in forecasts
     ]
     assert shown["quality"].startswith("accuracy 0.")

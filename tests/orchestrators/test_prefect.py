@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import httpx
+import pytest
 
 from infra.local.machine import free_port
 from tests.environments import environment
@@ -20,6 +21,7 @@ def answers(url: str) -> bool:
         return False
 
 
+@pytest.mark.timeout(900)  # it ends by its own patience
 def test_prefect_runs_once_for_each_trigger(running: Pipeline, tmp_path: Path) -> None:
     port = str(free_port())
     url = f"http://127.0.0.1:{port}/api"

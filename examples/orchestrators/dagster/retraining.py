@@ -38,6 +38,7 @@ def close_the_loop(context: dg.OpExecutionContext, made: dict[str, Any]) -> None
 
 @dg.job(executor_def=dg.in_process_executor)
 def retraining() -> None:
+    """What one trigger sets off."""
     close_the_loop(train())
 
 

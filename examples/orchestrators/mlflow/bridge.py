@@ -50,6 +50,7 @@ class Webhook(BaseHTTPRequestHandler):
     woken: threading.Event
 
     def do_POST(self) -> None:
+        """Wake the bridge, if the delivery is genuine."""
         size = self.headers.get("Content-Length", "")
         if not size.isdigit() or int(size) > MAX_BYTES:
             return self.send_error(413)
@@ -60,6 +61,7 @@ class Webhook(BaseHTTPRequestHandler):
         return self.end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 -- as http.server calls it
+        """Not to stderr, as http.server would."""
         log.debug(format, *args)
 
 
@@ -136,13 +138,13 @@ class Bridge:
 
 
 def tags(status: dict[str, Any] | None, asked: list[Trigger]) -> dict[str, str]:
-    """What is shown of a version; empty values are removed."""
+    """What is shown of a version; empty values are removed. MLflow cuts long names, so the first is short."""
     quality, forecast = (status or {}).get("quality") or {}, (status or {}).get("forecast") or {}
     measured = "{metric} {estimate:.3f} [{low:.3f}, {high:.3f}] {basis}"
     unknown = "beyond the horizon" if forecast.get("censored") else f"unknown: {forecast.get('reason')}"
     first = asked[0] if asked else None
     return {
-        "bestbefore.best_before": (forecast.get("best_before") or unknown) if forecast else "",
+        "bestbefore": (forecast.get("best_before") or unknown) if forecast else "",
         "bestbefore.good_until_90": forecast.get("low") or "",
         "bestbefore.quality": measured.format(**quality) if quality.get("estimate") is not None else "",
         "bestbefore.asked": f"{first.action} by {first.retrain_by}" if first else "",
