@@ -92,8 +92,9 @@ def test_from_artefacts_and_events_to_a_registered_model(here: Path, recording: 
     assert [line for line in lines if line.startswith("wrote ")] == [f"wrote own/{kind}.yaml" for kind in KINDS]
     assert lines[-1] == "Next: bestbefore check own"
     left = lines[lines.index("Left for people, who alone know it:") + 1 : -1]
-    assert left
-    assert all("for example" in line for line in left)
+    assert "owner" in left[0], "what a forecast rests on comes first, then who is told"
+    assert all("for example" in line for line in left[:-1])
+    assert left[-1].endswith("--all lists them")
     trees = read_set(here / "own").trees
     assert trees["training_data"]["bestbefore"]["features"]["brightness"]["n"] == 300
     assert trees["system_context"]["goals"][0]["id"] == "G1"

@@ -75,7 +75,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "logs").mkdir()
     asked, told = [], []
     for day in range(DAYS):
-        table, urgent = tickets(rng, A_DAY, change=max(0.0, (day - 25) / 40))
+        table, urgent = tickets(rng, A_DAY, change=max(0.0, (day - 25) / 70))
         sure = model.predict_proba(table)[:, 1]
         for i, row in enumerate(table.tolist()):
             at = START + timedelta(days=day, seconds=86400 * (i + 0.5) / A_DAY)

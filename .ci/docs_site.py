@@ -1,4 +1,4 @@
-"""Hooks of mkdocs: what the site has beside the files in docs/.
+"""Hooks of mkdocs: what the site has beside the files in docs/. Needs the group `docs`.
 
 Generated from the code: the help of every command, the metrics, one entry in the navigation for each check. Taken from
 the repository: the newcomer's path of README.md, the guides beside the code. Links are written as they are right in the
