@@ -5,12 +5,10 @@ read in order. So windows close as they do live when nobody is late.
 """
 
 import itertools
-import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +17,7 @@ from bestbefore_client.sampling import u64
 from agents.label import about, labelled
 from agents.lifecycle import change_of, concerned
 from infra.plot import plot_status
+from infra.recorded_lines import write_notes, write_requests
 from infra.recording import Recording, Sample, read_recording, sorted_by_time
 from models.assessor import assess
 from models.columns import Subject
@@ -52,15 +51,11 @@ from streams.inspecting import inspection_of
 from streams.records import InferenceEvent, LabelEvent, time_us
 from streams.registry import Registry
 from streams.settings import Settings
-from streams.store_rows import Event, Prediction
+from streams.store_rows import Prediction
 from streams.topics import INFERENCE, INPUTS, LABELS, LIFECYCLE
 
 MAX_ROWS = 5_000
 END = 1 << 60
-_FILES = {
-    "status": "status.jsonl", "mismatch": "mismatches.jsonl", "trigger": "retrain-triggers.jsonl",
-    "lifecycle": "lifecycle.jsonl",
-}  # fmt: skip
 
 
 class Result(NamedTuple):
@@ -153,28 +148,6 @@ def _undescribed(notes: Iterable[Note]) -> tuple[str, ...]:
     """Model versions that had traffic and no descriptors."""
     found = {f"{n.body['model']} {n.body['version']}" for n in notes if n.kind == "status" and not n.body["registered"]}
     return tuple(sorted(found))
-
-
-def write_notes(notes: Sequence[Note | Event], out: Path) -> dict[str, int]:
-    """Write the lines of each kind into its file; returns how many there are."""
-    counts = dict.fromkeys(_FILES, 0)
-    files = {kind: (out / name).open("w", encoding="utf-8") for kind, name in _FILES.items()}
-    for note in notes:
-        files[note.kind].write(json.dumps(note.body, ensure_ascii=False, sort_keys=True) + "\n")
-        counts[note.kind] += 1
-    for file in files.values():
-        file.close()
-    return counts
-
-
-def write_requests(requests: Iterable[Request], out: Path) -> int:
-    """Write the labels that were asked for, where any were; returns how many there are."""
-    lines = [
-        msgspec.json.encode(r) + b"\n" for r in sorted(requests, key=lambda r: (r.time, r.inference_id, r.version))
-    ]
-    if lines:
-        (out / "label-requests.jsonl").write_bytes(b"".join(lines))
-    return len(lines)
 
 
 def _steps(recording: Recording, window_us: int) -> Iterator[Step]:
@@ -406,8 +379,3 @@ class Engine:
             history = inherited(family, start // reference.window_us)
             state = self._states[subject] = fresh(reference, history=history)
         return state
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines that a replay wrote."""
-    return [msgspec.json.decode(line) for line in path.read_bytes().splitlines()]

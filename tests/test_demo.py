@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.replay import read_lines
+from infra.recorded_lines import read_lines
 
 ROOT = Path(__file__).parents[1]
 LINES = ("status.jsonl", "mismatches.jsonl", "retrain-triggers.jsonl", "lifecycle.jsonl")

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from infra.replay import read_lines, replay
+from infra.recorded_lines import read_lines
+from infra.replay import replay
 from models.checks.observability_coverage import CHECK
 from models.checks.observed import Observed
 from models.checks.verdict import Verdict

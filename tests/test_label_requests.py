@@ -14,7 +14,8 @@ from faust.types import TP
 
 from agents.label import labelled
 from infra.migrate import upgrade
-from infra.replay import Engine, Step, write_requests
+from infra.recorded_lines import write_requests
+from infra.replay import Engine, Step
 from models.columns import Subject
 from models.label_sampling import STEP, registered_plan
 from models.profile import Profile

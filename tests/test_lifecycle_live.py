@@ -16,9 +16,10 @@ from kafka import KafkaProducer
 
 from infra.cli import main
 from infra.dead_letters import read
+from infra.recorded_lines import read_lines
 from infra.recording import Writer
 from infra.registering import register
-from infra.replay import read_lines, replay
+from infra.replay import replay
 from streams.event_store import EventStore
 from streams.settings import Settings
 from tests.broker_rig import BASE, environment, fresh_settings, produce, until

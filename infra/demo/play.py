@@ -17,9 +17,9 @@ from infra.demo.board import Board, closing
 from infra.demo.scenario import AUDIT_RATE, DESCRIPTORS, INPUT_RATE, START_US, Day, Label, Scenario
 from infra.local.services import ephemeral
 from infra.migrate import upgrade
+from infra.recorded_lines import write_notes
 from infra.recording import Writer
 from infra.registering import register
-from infra.replay import write_notes
 from infra.topic_admin import create_topics
 from models.units import DAY_US
 from streams.connection import security_options

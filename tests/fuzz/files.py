@@ -16,8 +16,9 @@ from infra.describe_events import recorded
 from infra.describe_model import load_model
 from infra.history import Wanted, read_history
 from infra.labelled_data import codes_of, read_labelled
+from infra.recorded_lines import read_lines
 from infra.recording import read_recording, sorted_by_time
-from infra.replay import read_lines, replay
+from infra.replay import replay
 from models.embedder import Embedder
 from models.inspecting import inspect
 from streams.settings import load
