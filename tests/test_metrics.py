@@ -34,6 +34,7 @@ def filled() -> Metrics:
     made = Metrics(lambda model: model == "digits", "p.")
     made.watch(lambda: Snapshot(100.0, assigned=True, partitions=(PLACE,)), Services(), lambda: 7)
     made.records("p.inference", 1, missing=2)
+    made.unpaired("knative", "request")
     made.lost("p.inference", 1)
     names = ("n", "weight", "late", "capped", "ids_sampled", "ids_repeated", "scores_unusable")
     made.rows("p.inference", {(model, name): WEIGHT for model in ("digits", "x", "y") for name in names})
