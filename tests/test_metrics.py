@@ -55,6 +55,7 @@ def filled() -> Metrics:
     )
     made.watch_process(lambda: True)
     made.records("p.inference", 1, missing=2)
+    made.unpaired("knative", "request")
     made.lost("p.inference", 1)
     names = ("n", "weight", "late", "capped", "ids_sampled", "ids_repeated", "scores_unusable")
     made.rows("p.inference", {(model, name): WEIGHT for model in ("digits", "x", "y") for name in names})
