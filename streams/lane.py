@@ -265,6 +265,8 @@ class Lane:
 
     def bury(self, message: Any, error: Exception, agent: str, hold: Hold | None = None) -> None:
         """Send a record to the dead letters; the frontier waits until it is there."""
+        if self.sourced is not None and message.offset < self.sourced.counted:
+            return  # it is there: what is read again for pairs alone would take the frontier back
         self.owe(self.runtime.bury(message, error, agent), hold or self.claim(message.offset))
 
     def owe(self, sending: Coroutine[Any, Any, None], hold: Hold) -> None:
