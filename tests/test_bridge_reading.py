@@ -243,6 +243,24 @@ def test_the_queue_is_bounded_in_number_and_in_bytes_and_takes_all_or_nothing() 
     asyncio.run(fill())
 
 
+def test_the_queue_is_empty_only_if_nothing_came_while_that_was_told() -> None:
+    """Or a bridge that ends would give up what a sender was told is taken."""
+
+    async def meet() -> None:
+        buffer = Buffer(3, 1 << 20)
+        buffer.put([Outgoing("t", b"k", b"x", [])])
+        emptied = asyncio.ensure_future(buffer.emptied())
+        for _ in range(2):
+            buffer.gone(await buffer.take(1, 1))
+            buffer.put([Outgoing("t", b"k", b"x", [])])
+            done, _ = await asyncio.wait([emptied], timeout=0.05)
+            assert not done
+        buffer.gone(await buffer.take(1, 1))
+        await asyncio.wait_for(emptied, 10)
+
+    asyncio.run(meet())
+
+
 # -- the start -----------------------------------------------------------------------------------------------
 
 
