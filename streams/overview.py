@@ -16,7 +16,6 @@ from streams.store_rows import StoredEvent
 
 DAY_US = 86_400_000_000
 KEEP_DAYS = 30  # a version silent for longer, which nobody retired, is left out
-ALL = 1 << 20  # triggers that are open
 MOST = 1000  # model versions, those with the newest windows first
 
 
@@ -89,7 +88,7 @@ def _open_triggers(store: StoreReader, statuses: list[StoredEvent]) -> list[Stor
     ends = {resolution_id(Subject(event.model, event.version), name): name for name, event in found.items()}
     ended = {ends[name] for name in store.by_id(sorted(ends))}
     left = {name: event for name, event in found.items() if name not in ended}
-    unanswered = {event.event_id for event in store.open_triggers(limit=ALL)} if left else set()
+    unanswered = {event.event_id for event in store.open_triggers()} if left else set()
     return [event for name, event in sorted(left.items()) if name in unanswered]
 
 
