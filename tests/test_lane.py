@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from faust.types import TP
 
-from agents.ingest import Ingest
 from agents.lifecycle import Lifecycle
 from models.columns import Subject
 from models.reference import Reference
@@ -25,9 +24,7 @@ from streams.records import decode_inference
 from streams.registry import Registry
 from streams.runtime import Runtime
 from streams.settings import load
-from streams.sourced import Sourced
 from streams.topics import INFERENCE, LIFECYCLE
-from tests.sources_rig import sources
 
 Story = Callable[[Lane], Coroutine[Any, Any, None]]
 START = 1_795_168_800_000_000
@@ -278,28 +275,6 @@ def test_a_cut_that_is_being_committed_does_not_take_the_frontier_back(told: Cal
         await asyncio.wait_for(asyncio.gather(resting, settling), 10)
         assert before is not None
         assert (lane.frontier() or (0, None))[0] > before[0]
-
-    told(story)
-
-
-def test_a_large_record_that_is_read_again_for_pairs_alone_holds_nothing_back(told: Callable[[Story], None]) -> None:
-    """It was set apart before: its dead letter is at the broker, and the frontier has passed it."""
-
-    async def story(lane: Lane) -> None:
-        runtime, start, clock = lane.runtime, 10, Clock(newest=START, counted=20, read=20)
-        source, names = sources().of("kserve.loan") or (None, {})
-        assert source is not None
-        sourced = Sourced(source, names, lambda _: None, start, clock)
-        again = Lane(runtime, TP("kserve.loan", 0), 1, start, clock, sourced)
-        agent = Ingest(runtime)
-        agent.lanes[again.tp] = again
-        large = SimpleNamespace(
-            topic="kserve.loan", partition=0, offset=15, timestamp=1000, timestamp_type=0, key=None, headers=(),
-            value=b" " * (runtime.settings.max_record_bytes + 1),
-        )  # fmt: skip
-        await agent._deal(again, large)
-        assert again._owed == []
-        assert again.book.frontier([hold for hold, _ in again._owed])[0] == 20
 
     told(story)
 
