@@ -78,7 +78,8 @@ class Bridge:
         server.close()
         self._pages.stopping = True
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._buffer.emptied(), FLUSH)
+            async with asyncio.timeout(FLUSH):  # no task of its own: nothing may come in before the line below
+                await self._buffer.emptied()
         left = self._buffer.close()  # who is still sending must not be told that it was taken
         await self._end(runner, tasks)
         return left

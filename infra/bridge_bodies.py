@@ -62,12 +62,14 @@ def _unpacked(unpack: Any, piece: bytes) -> Iterator[bytes]:
     if unpack is None:
         yield piece
         return
-    while piece and not unpack.eof:
+    while piece:
+        if unpack.eof:  # what is behind it would be left out, and be told as taken
+            raise Refusal(400, "unreadable", "the packed body goes on behind its end; pack all of it at once")
         try:
             part = unpack.decompress(piece, PIECE)
         except zlib.error as error:
             told = f"the body is not packed as its Content-Encoding says: {error}"
             raise Refusal(400, "unreadable", told) from None
-        piece = unpack.unconsumed_tail
+        piece = unpack.unconsumed_tail or unpack.unused_data
         if part:
             yield part

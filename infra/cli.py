@@ -283,13 +283,14 @@ def events(ctx: click.Context, model: str | None, kind: Any, check: str | None, 
 @main.command()
 @click.option("--model", help="Only this model.")
 @click.option("--open", "unfinished", is_flag=True, help="Only what nobody has finished and nothing has resolved.")
-@click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="How many at most.")
+@click.option("--limit", type=click.IntRange(min=1), help="How many at most: 50, or with --open all, by default.")
 @formatted
 @click.pass_context
-def triggers(ctx: click.Context, model: str | None, unfinished: bool, limit: int) -> Any:
+def triggers(ctx: click.Context, model: str | None, unfinished: bool, limit: int | None) -> Any:
     """Retrain triggers, oldest first, and what became of each."""
     store = store_of(ctx)
-    found = (store.open_triggers if unfinished else store.triggers)(model=model, limit=limit)
+    # What nobody answers stays open: a limit would hide what is new behind it from those who catch up.
+    found = store.open_triggers(model, limit=limit) if unfinished else store.triggers(model, limit=limit or 50)
     ends = {resolution_id(Subject(e.model, e.version), e.event_id): e.event_id for e in found}
     ended = {ends[name]: event.body for name, event in store.by_id(list(ends)).items()}
     return show.triggers(found, ended)

@@ -129,19 +129,22 @@ class Tables:
             self._lowest(TRACE + "any", rows.traces, rows.id_hash, rows.traces.sampled.nonzero()[0])
 
     def _lowest(self, name: str, ids: Ids | Traces, hashes: NDArray[np.uint64], rows: NDArray[np.intp]) -> None:
-        """Keep the texts with the lowest hashes among `rows`."""
+        """Keep the texts with the lowest hashes among `rows`; of one hash, as of a request sent again, the lowest."""
         if not len(rows):
             return
         found = hashes[rows]
+        several = isinstance(ids, Traces)  # a hash has one id, and as many traces as its request was sent
         kept = self.samples.get(name) or []
         if len(kept) == SAMPLES:
-            lower = (found < np.uint64(kept[-1][0])).nonzero()[0]
+            last = np.uint64(kept[-1][0])
+            lower = (found <= last if several else found < last).nonzero()[0]
             if not len(lower):
                 return
             rows, found = rows[lower], found[lower]
-        lowest, first = np.unique(found, return_index=True)
-        texts = ids.texts(rows[first[:SAMPLES]])
-        self.samples[name] = sorted({*kept, *zip(lowest[:SAMPLES].tolist(), texts, strict=True)})[:SAMPLES]
+        lowest, where = np.unique(found, return_index=True)
+        where = (found <= lowest[:SAMPLES][-1]).nonzero()[0] if several else where[:SAMPLES]
+        texts = ids.texts(rows[where])
+        self.samples[name] = sorted({*kept, *zip(found[where].tolist(), texts, strict=True)})[:SAMPLES]
 
     # -- bounds ------------------------------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ from streams.frames import status_classes
 from streams.records import InferenceEvent
 from streams.traces import of_texts
 
+MOST_REMEMBERED = 16 << 10  # characters of the names of one event's features
+
 
 def shape_of(event: InferenceEvent) -> tuple[Any, ...]:
     """Which fields an event has, and which of its features are text."""
@@ -20,10 +22,26 @@ def shape_of(event: InferenceEvent) -> tuple[Any, ...]:
     answer = (
         (True, True, True) if out is None else (out.label is None and not out.scores, not out.scores, out.value is None)
     )
-    return (*answer, event.latency_ms is None, _fields((*features,), (*map(type, features.values()),)))
+    names, kinds = (*features,), (*map(type, features.values()),)
+    try:
+        fields = _remembered(names, kinds)
+    except _TooLong:
+        fields = _fields(names, kinds)
+    return (*answer, event.latency_ms is None, fields)
+
+
+class _TooLong(Exception):
+    """Names that are not remembered: senders choose them, and their length is bounded by that of a record alone."""
 
 
 @lru_cache(maxsize=1024)
+def _remembered(names: tuple[str, ...], kinds: tuple[type, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """As `_fields`, kept: most events have the fields of others. What is raised is not kept."""
+    if sum(map(len, names)) > MOST_REMEMBERED:
+        raise _TooLong
+    return _fields(names, kinds)
+
+
 def _fields(names: tuple[str, ...], kinds: tuple[type, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Names of features, and those of them that are text, in whatever order they come."""
     return tuple(sorted(names)), tuple(sorted(name for name, kind in zip(names, kinds, strict=True) if kind is str))

@@ -18,6 +18,7 @@ from streams.lane import Lane
 from streams.runtime import Runtime, trace_of
 
 log = logging.getLogger(__name__)
+MAX_OWED = 1000  # dead letters and labels of a lane that are on their way to the broker when more is read
 LOG_APPEND_TIME = 1  # type of a record's timestamp: the broker's own
 
 
@@ -74,6 +75,9 @@ class Intake:
             if self.lanes.get(lane.tp) is not lane:
                 return  # lost meanwhile: whoever has the partition now reads them again
         lane.dealt(records)
+        under_way = [task for _, task in lane.owed if not task.done()]
+        if len(under_way) > MAX_OWED:  # more is read than can be written, as where no record can be used
+            await asyncio.wait(under_way)
 
     async def _deal(self, lane: Lane, message: Any) -> None:
         limit = self.runtime.settings.max_record_bytes

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -138,16 +138,15 @@ class Lane:
         self._passed = counted - 1  # newest record that added nothing
         self._admitted = start - 1
         self.adding = asyncio.Lock()  # held while the book changes, and while a cut is written
-        self.joining = (
-            asyncio.Lock()
-        )  # held while queued records are on their way into the book, which keeps their order
+        # Held while queued records are on their way into the book, which keeps their order.
+        self.joining = asyncio.Lock()
         self._settling = asyncio.Lock()
         self._torn = False  # a settling did not come to its end: the frontier stays where it is
         self._soon: asyncio.Task[None] | None = None
         self._kept: list[Prediction] = []
         self._kept_hold: Hold | None = None
         self._kept_count: Counter[tuple[str, str, int]] = Counter()
-        self._owed: list[tuple[Hold, Awaitable[None]]] = []
+        self.owed: list[tuple[Hold, asyncio.Future[None]]] = []  # being sent; the frontier waits for it
         self._frontier: Frontier = (start, clock)
         self._idle_told = False
         self._expected: set[Subject] = set()
@@ -265,11 +264,13 @@ class Lane:
 
     def bury(self, message: Any, error: Exception, agent: str, hold: Hold | None = None) -> None:
         """Send a record to the dead letters; the frontier waits until it is there."""
+        if self.sourced is not None and message.offset < self.sourced.counted:
+            return  # it is there: what is read again for pairs alone would take the frontier back
         self.owe(self.runtime.bury(message, error, agent), hold or self.claim(message.offset))
 
     def owe(self, sending: Coroutine[Any, Any, None], hold: Hold) -> None:
         """Have something sent; the frontier waits at `hold` until it is at the broker."""
-        self._owed.append((hold, asyncio.ensure_future(sending)))
+        self.owed.append((hold, asyncio.ensure_future(sending)))
 
     def passed(self, offset: int) -> None:
         """A record that adds nothing was dealt with."""
@@ -287,7 +288,7 @@ class Lane:
             # Whoever is cancelled below, at the end of the worker, has taken out what nobody has yet.
             self._torn = True
             kept, self._kept, self._kept_hold = self._kept, [], None
-            owed, self._owed = self._owed, []
+            owed, self.owed = self.owed, []
             if kept:
                 await self.runtime.stored(self.runtime.store.keep_predictions, _columns(kept))
                 await self._ask(kept)
@@ -296,7 +297,7 @@ class Lane:
             await self._publish()
             half = None if self.sourced is None else self.sourced.hold
             holds = [h for h in (self.queue_hold, self._kept_hold, half) if h is not None]
-            holds += [hold for hold, _ in self._owed]
+            holds += [hold for hold, _ in self.owed]
             found = self.book.frontier(holds)
             self._frontier = found if self.sourced is None else self.sourced.committed(*found)
             self._torn = False

@@ -71,7 +71,7 @@ def _mismatches(found: Overview) -> GaugeMetricFamily:
 
 
 def _triggers(found: Overview) -> GaugeMetricFamily:
-    text = "Triggers of a model version that nothing has resolved yet."
+    text = "Triggers of a model version that nobody has answered and nothing has resolved."
     family = _family("bestbefore_model_open_triggers", text, (*VERSION, "action"))
     counted = Counter((event.model, event.version, str(event.body.get("action"))) for event in found.triggers)
     for labels, n in sorted(counted.items()):

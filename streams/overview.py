@@ -78,12 +78,18 @@ def _counts(event: StoredEvent, now_us: int) -> bool:
 
 
 def _open_triggers(store: StoreReader, statuses: list[StoredEvent]) -> list[StoredEvent]:
-    """Those that a status names and that no later line has resolved: a version may end between two windows."""
+    """Those that a status names, and that nobody has answered and no later line has resolved.
+
+    A version may end between two windows. An answer that resolves nothing, such as a refusal, is one all the same:
+    nobody is to be called who has said no.
+    """
     names = {name for event in statuses for name in (event.body.get("open_triggers") or {}).values()}
     found = store.by_id(sorted(names))
     ends = {resolution_id(Subject(event.model, event.version), name): name for name, event in found.items()}
     ended = {ends[name] for name in store.by_id(sorted(ends))}
-    return [event for name, event in sorted(found.items()) if name not in ended]
+    left = {name: event for name, event in found.items() if name not in ended}
+    unanswered = {event.event_id for event in store.open_triggers()} if left else set()
+    return [event for name, event in sorted(left.items()) if name in unanswered]
 
 
 def _standing(event: StoredEvent) -> Standing:

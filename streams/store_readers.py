@@ -181,8 +181,8 @@ class StoreReader:
         """Retrain triggers; see `events`."""
         return self.events(kind="trigger", model=model, since_us=since_us, after_seq=after_seq, limit=limit)
 
-    def open_triggers(self, model: str | None = None, *, limit: int = 100) -> list[StoredEvent]:
-        """The oldest triggers that nobody has finished and nothing has resolved, in ascending `seq`."""
+    def open_triggers(self, model: str | None = None, *, limit: int | None = None) -> list[StoredEvent]:
+        """The triggers that nobody has finished and nothing has resolved, the oldest `limit`, in ascending `seq`."""
         with self._reading() as connection:
             rows = connection.execute(text(OPEN_TRIGGERS)).mappings()
             names = [row["trigger_id"] for row in rows if model in (None, row["model"])]

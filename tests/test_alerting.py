@@ -192,6 +192,18 @@ def test_a_flood_is_cut_and_says_so_with_the_most_severe_first() -> None:
     assert alerts_of(Overview(mismatches=many[::-1])) == alerts
 
 
+@pytest.mark.parametrize("kind", ["retrained", "deployed", "retraining-refused"])
+def test_a_trigger_that_was_answered_is_not_told_as_open(telling: Telling, kind: str) -> None:
+    """As `bestbefore triggers --open` and every orchestrator see it; who only began may have died."""
+    telling.ask()
+    telling.pass_hour()
+    telling._one("lifecycle", "began", "loan & co", {"kind": "retraining-started", "trigger_id": telling.trigger})
+    assert [event.event_id for event in telling.read().triggers] == [telling.trigger]
+    telling._one("lifecycle", "answer", "loan & co", {"kind": kind, "trigger_id": telling.trigger})
+    telling.pass_hour()
+    assert telling.read().triggers == ()
+
+
 def test_who_is_replaced_forgotten_or_unregistered_is_not_told(telling: Telling) -> None:
     telling.pass_hour(broken=True)
     telling.pass_hour(broken=True, model="replaced", serving=False)

@@ -196,6 +196,7 @@ REFUSED: dict[str, tuple[str, bytes, dict[str, str], int, str]] = {
     "a bomb": ("/", gzip.compress(b" " * 50_000_000), {**JSON, "content-encoding": "gzip"}, 413, "unpacked"),
     "not packed": ("/", b"{}", {**JSON, "content-encoding": "gzip"}, 400, "Content-Encoding"),
     "packed too short": ("/", gzip.compress(b"x" * 999)[:-9], {**JSON, "content-encoding": "gzip"}, 400, "too early"),
+    "packed twice": ("/", gzip.compress(b"{}\n") * 2, {**JSON, "content-encoding": "gzip"}, 400, "behind its end"),
     "packed otherwise": ("/", b"{}", {**JSON, "content-encoding": "br"}, 415, "gzip"),
     "no logs": ("/v1/logs", b"\xff", {"content-type": "application/x-protobuf"}, 400, "OTLP"),
     "logs as text": ("/v1/logs", b"x", {"content-type": "text/plain"}, 415, "application/x-protobuf"),

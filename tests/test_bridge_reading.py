@@ -11,6 +11,7 @@ from aiohttp import web
 
 from infra.bridge import Bridge, listen
 from infra.bridge_connections import Connections
+from streams.adapters.config import sources_of
 from streams.adapters.source import Source
 from streams.bridge.buffer import Buffer, cost
 from streams.bridge.http_events import MOST_EVENTS, decode_request
@@ -23,6 +24,7 @@ from streams.errors import Invalid, Refusal, ServiceError, SettingsError
 from streams.records import decode_inference, decode_label
 from streams.services import Service
 from streams.settings import Settings, load
+from streams.topics import INFERENCE, LABELS, LIFECYCLE, TOPICS
 from tests.fuzz.bridge import LOGS, OTLP
 from tests.sources_rig import PAIRED, SAMPLES, source_of, sources
 
@@ -118,6 +120,21 @@ def test_records_of_others_are_tried_only_where_that_is_quick() -> None:
     with pytest.raises(Refusal, match="max_record_bytes") as refusal:
         router.outgoing(target, [Message(b" " * (5 << 20), [])])
     assert refusal.value.status == 413
+
+
+def test_no_pattern_opens_the_topics_that_are_written_by_the_project_or_the_broker() -> None:
+    """Or whoever may send telemetry could make up triggers."""
+    text = b"sources: [{topics: '*', adapter: json, time: record.t, features: {a: a}, output: {label: y}}]"
+    settings = Settings()
+    router = Router(settings, sources_of(text, "sources.yaml", lambda _: b""))
+    for topic in TOPICS:
+        if topic.name not in (INFERENCE, LABELS, LIFECYCLE):
+            with pytest.raises(Refusal, match="no topic") as refusal:
+                router.target(settings.topic(topic.name))
+            assert refusal.value.status == 404
+    with pytest.raises(Refusal, match="no topic"):
+        router.target("__consumer_offsets")
+    assert router.target("shop.logs").source is not None
 
 
 # -- log records ---------------------------------------------------------------------------------------------
@@ -224,6 +241,24 @@ def test_the_queue_is_bounded_in_number_and_in_bytes_and_takes_all_or_nothing() 
         assert buffer.put([]).done.is_set()
 
     asyncio.run(fill())
+
+
+def test_the_queue_is_empty_only_if_nothing_came_while_that_was_told() -> None:
+    """Or a bridge that ends would give up what a sender was told is taken."""
+
+    async def meet() -> None:
+        buffer = Buffer(3, 1 << 20)
+        buffer.put([Outgoing("t", b"k", b"x", [])])
+        emptied = asyncio.ensure_future(buffer.emptied())
+        for _ in range(2):
+            buffer.gone(await buffer.take(1, 1))
+            buffer.put([Outgoing("t", b"k", b"x", [])])
+            done, _ = await asyncio.wait([emptied], timeout=0.05)
+            assert not done
+        buffer.gone(await buffer.take(1, 1))
+        await asyncio.wait_for(emptied, 10)
+
+    asyncio.run(meet())
 
 
 # -- the start -----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from streams.batches import Stamped, event_batch, frame_batch
 from streams.clock import BrokerClock
 from streams.delivery import Cursor
 from streams.errors import Invalid
+from streams.event_columns import shape_of
 from streams.event_store import EventStore
 from streams.frames import MAX_SUBJECTS, decode_frame
 from streams.lane import ProfileRecord
@@ -57,6 +59,22 @@ def profiles(opened: WindowBook) -> dict[str, tuple[int, int]]:
     opened.heard(T0 + 2 * HOUR)
     closed = [c for c in opened.close() if c.profile is not None]
     return {c.key.subject.segment: (c.profile.n, c.profile.counts.get(BEYOND, 0)) for c in closed if c.profile}
+
+
+def test_names_of_features_that_are_ever_new_and_long_are_not_kept() -> None:
+    """What is remembered of the shapes of events is bounded in bytes, too."""
+
+    def shape(i: int, size: int) -> tuple[Any, ...]:
+        name = f"f{i}".ljust(size, "x")
+        return shape_of(decode_inference(event(i, "u", features={name: 1.0, "a": "b"}), ()))
+
+    shape(0, 10)
+    tracemalloc.start()
+    for i in range(40):
+        assert shape(i, 1 << 20)[-1] == (tuple(sorted(("a", f"f{i}".ljust(1 << 20, "x")))), ("a",))
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 8 << 20
 
 
 @given(

@@ -128,6 +128,20 @@ def test_open_is_what_nobody_finished_and_nothing_resolved(filled: str) -> None:
     assert shown("--limit", "1") == ["other"]
 
 
+def test_what_nobody_answers_hides_nothing_that_is_new(tmp_path: Path) -> None:
+    """Those that nobody answers stay open; whoever catches up must be told of the newest all the same."""
+    url = f"sqlite:///{tmp_path}/store.db"
+    migrate.upgrade(url)
+    store = EventStore(url)
+    with store.transaction() as tx:
+        tx.append_events([
+            event(f"t{i:02d}", "trigger", {**BODY, "trigger_id": f"t{i:02d}"}, i) for i in range(60)
+        ])  # fmt: skip
+    store.close()
+    run = CliRunner().invoke(main, ["--store", url, "triggers", "--open", "--format", "json"])
+    assert [line["trigger_id"] for line in json.loads(run.output)][-1] == "t59"
+
+
 def test_runs_are_remembered_and_no_id_leads_out_of_the_folder(tmp_path: Path) -> None:
     runs = Runs(tmp_path / "a" / "runs")
     assert runs.read("../../x") == {}

@@ -21,7 +21,7 @@ from models.policy import DAY_US
 from streams.errors import StoreUnreachable
 from streams.event_store import EventStore
 from streams.store_pages import PageReader
-from streams.store_rows import StoredEvent
+from streams.store_rows import Event, StoredEvent
 from tests.page_rig import HOSTILE, Story, Told, falling, reference, sqlite, tell, write
 from tests.test_store_roles import Server, server
 
@@ -175,6 +175,35 @@ def test_what_cannot_be_answered_is_refused(store: str, query: str, status: int)
             assert len(await answer.text()) < 200
 
     told(story, store)
+
+
+def test_what_is_told_in_detail_keeps_up_with_time_and_with_what_is_about_all_versions(store: str) -> None:
+    """Nothing new has to come about the version itself."""
+    known = EventStore(store)
+    write(known, days(many=4))
+    now_us = time.time_ns() // 1000
+
+    async def detail(hub: Hub) -> Any:
+        hub._read = 0.0  # not of this second any more
+        return json.loads(await hub.detail("digits", "3", "", 10) or b"null")
+
+    async def story(session: ClientSession, hub: Hub) -> None:
+        hub._overview._now_us = lambda: now_us
+        assert (await detail(hub))["row"]["state"] == "unknown"
+        body = {"id": "all", "model": "digits", "version": "", "check": "label-shift", "verdict": "mismatch",
+                "severity": "critical", "window": {"end": "2026-11-20T10:00:00Z"}}  # fmt: skip
+        with known.transaction() as transaction:
+            transaction.append_events([Event(
+                event_id="all", kind="mismatch", model="digits", version="", check="label-shift", severity="critical",
+                occurred_at_us=now_us, body=body,
+            )])  # fmt: skip
+        found = await detail(hub)
+        assert (found["row"]["state"], [one["id"] for one in found["mismatches"]]) == ("mismatch", ["all"])
+        hub._overview._now_us = lambda: now_us + 20 * DAY_US
+        assert (await detail(hub))["row"]["state"] == "silent"
+
+    told(story, store)
+    known.close()
 
 
 # -- listeners -------------------------------------------------------------------------------------------------------

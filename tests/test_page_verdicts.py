@@ -100,13 +100,16 @@ def test_the_order_is_worst_first_then_what_ends_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("high", "threshold", "state"),
-    [(0.8, 0.85, "below"), (0.9, 0.85, "good"), (None, 0.85, "good"), (0.8, None, "unknown")],
-)
-def test_a_segment_is_below_only_with_its_whole_interval(
-    high: float | None, threshold: float | None, state: str
+    ("low", "high", "threshold", "state"),
+    [
+        (0.7, 0.8, 0.85, "below"), (0.86, 0.9, 0.85, "good"), (0.7, 0.9, 0.85, "unknown"),
+        (None, None, 0.85, "unknown"), (0.7, 0.8, None, "unknown"),
+    ],
+)  # fmt: skip
+def test_a_segment_is_below_or_good_only_with_its_whole_interval(
+    low: float | None, high: float | None, threshold: float | None, state: str
 ) -> None:
-    quality = {"estimate": 0.8, "low": 0.7, "high": high}
+    quality = {"estimate": 0.8, "low": low, "high": high}
     assert part_state({"quality": quality, "forecast": {"threshold": threshold}}) == state
     assert part_state({"quality": {"estimate": None}, "forecast": {"threshold": threshold}}) == "unknown"
 

@@ -92,6 +92,25 @@ def test_a_few_sampled_traces_are_kept_the_same_in_every_batching() -> None:
             assert merged.samples == whole.samples
 
 
+def test_a_request_that_is_sent_again_has_the_same_traces_in_every_batching() -> None:
+    """Its id is the same each time, and its trace another: a new span."""
+    events = [
+        InferenceEvent(id=f"r-{i % 4}", time=TIME, model="m", version="1", traceparent=parent(N - i)) for i in range(24)
+    ]
+
+    def profile(*cuts: int) -> Profile:
+        made = Profile()
+        for a, b in itertools.pairwise(cuts):
+            for subject, columns, _ in event_batch([Stamped(i, START, e) for i, e in enumerate(events[a:b])]).groups:
+                if subject == Subject("m", "1"):
+                    made.add(columns, REFERENCE)
+        return made
+
+    whole = profile(0, 24).samples
+    assert len(whole["trace.any"]) == SAMPLES
+    assert profile(0, 1, 2, 3, 9, 24).samples == profile(0, 13, 24).samples == whole
+
+
 def test_evidence_leads_to_traces_that_show_the_same() -> None:
     made = profile_of(slice(None))
     failed = examples(made.evidence("failed"), None, made)

@@ -124,10 +124,16 @@ class Hub:
         try:
             await self.fresh()
             asked = (model, version, segment, windows)
-            make = partial(self._made, asked, (*asked, self._overview.changes.get((model, version))))
+            make = partial(self._made, asked, (*asked, *self._state_of(model, version)))
             return await asyncio.get_running_loop().run_in_executor(self._thread, make)
         finally:
             self._waiting -= 1
+
+    def _state_of(self, model: str, version: str) -> tuple[Any, ...]:
+        """What changes with what is known of a version; its verdict may also turn because a date has passed."""
+        known, row = self._overview, self._overview.rows.get((model, version), {})
+        events = (known.changes.get((model, name)) for name in (version, ""))  # '': of all versions side by side
+        return *events, row.get("state"), row.get("why"), row.get("silent")
 
     def _made(self, asked: tuple[str, str, str, int], key: tuple[Any, ...]) -> bytes | None:
         """In the page's thread: whoever waits behind another for the same finds it here."""

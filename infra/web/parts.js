@@ -197,7 +197,12 @@ export function triggers(found, life, limit) {
 export function segments(found, model, version, here, limit) {
   if (!found.length) return false;
   const tone = { below: "bad", unknown: "blind", good: "good" },
-    word = { below: "below", unknown: "unknown", good: "above" };
+    word = { below: "below", unknown: "unknown", good: "above" },
+    // An interval that holds the threshold says neither.
+    said = (part) =>
+      part.state === "unknown" && typeof part.low === "number" && typeof part.threshold === "number"
+        ? "above or below"
+        : word[part.state];
   return card(
     "segments",
     `Segments (${found.length})`,
@@ -235,7 +240,7 @@ export function segments(found, model, version, here, limit) {
                   segment(part.segment),
                 ),
               ),
-              make("td", {}, interval(part), make("span", { class: "small" }, ` ${word[part.state]}`)),
+              make("td", {}, interval(part), make("span", { class: "small" }, ` ${said(part)}`)),
               make("td", { class: "number" }, typeof part.threshold === "number" ? part.threshold : "–"),
               make("td", { class: "number" }, count(part.n)),
             ),

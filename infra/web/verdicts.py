@@ -80,11 +80,13 @@ def is_silent(window: Mapping[str, Any], now_us: int) -> bool:
 
 
 def part_state(body: Mapping[str, Any]) -> str:
-    """Whether a segment is below its threshold, unknown, or good."""
+    """Whether a segment is below its threshold or good, with its whole interval; unknown where that holds both."""
     quality, threshold = body.get("quality") or {}, (body.get("forecast") or {}).get("threshold")
-    if quality.get("estimate") is None or threshold is None:
+    if quality.get("estimate") is None or quality.get("low") is None or threshold is None:
         return "unknown"
-    return "below" if _under(quality.get("high"), threshold) else "good"
+    if _under(quality.get("high"), threshold):
+        return "below"
+    return "unknown" if _under(quality["low"], threshold) else "good"
 
 
 def _state(

@@ -110,7 +110,8 @@ class Buffer:
 
     async def emptied(self) -> None:
         """Wait until nothing waits."""
-        await self._empty.wait()
+        while self.records:  # more may have come since it was empty
+            await self._empty.wait()
 
     def _refusal(self) -> Refusal:
         return Refusal(

@@ -12,7 +12,7 @@ from streams.bridge.message import Headers, Message, Outgoing
 from streams.errors import BadRecord, Refusal
 from streams.records import FRAME, STRUCTURED, decode_inference, decode_label, decode_lifecycle
 from streams.settings import Settings
-from streams.topics import INFERENCE, LABELS, LIFECYCLE
+from streams.topics import INFERENCE, LABELS, LIFECYCLE, TOPICS
 
 CHECKED_BYTES = 64 << 10  # of records of other servers: reading more would hold up other senders
 _OTHERS = "org.kubeflow.serving", "io.seldon.serving", "azureml.inference"
@@ -32,13 +32,16 @@ class Router:
 
     def __init__(self, settings: Settings, sources: Sources | None = None) -> None:
         self._settings, self._sources = settings, sources
+        self._ours = {settings.topic(topic.name) for topic in TOPICS}
 
     def target(self, name: str) -> Target:
         """The topic of that name, with or without the project's prefix. Raises Refusal (404)."""
         short = name.removeprefix(self._settings.topic_prefix)
         if short in _OWN:
             return Target(self._settings.topic(short), short)
-        found = self._sources.of(name) if self._sources is not None else None
+        # As for workers: no pattern, however wide, makes what we write ourselves or the broker's own a source.
+        written = name in self._ours or name.startswith("__")
+        found = self._sources.of(name) if self._sources is not None and not written else None
         if found is not None:
             return Target(name, name, found[0])
         known = ", ".join((*_OWN, *self._patterns()))
