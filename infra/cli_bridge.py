@@ -13,7 +13,11 @@ from infra.cli_common import settings_of
 @click.option("--sources", type=click.Path(exists=True, dir_okay=False), help="sources.yaml: further topics.")
 @click.option("--topic", help="Topic of what is sent to / and /v1/logs.")
 @click.option(
-    "--log-level", type=click.Choice(["debug", "info", "warning", "error"]), default="warning", show_default=True
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="warning",
+    show_default=True,
+    help="What is told on stderr.",
 )
 @click.pass_context
 def bridge(

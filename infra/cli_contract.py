@@ -14,7 +14,9 @@ from infra.cli_common import formatted, settings_of
 
 
 @click.command()
-@click.option("--format", "style", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+@click.option(
+    "--format", "style", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True, help="How to print."
+)
 @click.option(
     "--schemas", type=click.Path(path_type=Path, file_okay=False),
     help="Write the JSON Schema of every payload into this folder instead.",

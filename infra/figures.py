@@ -39,7 +39,7 @@ def file_name(*parts: str) -> str:
     >>> file_name("digits", "1")
     'digits-1'
     >>> file_name("../../etc", "1")
-    '.._.._etc-1-a11b9b'
+    '.._.._etc-1-8635f5'
     """
     plain = "-".join(parts)
     safe = re.sub(r"[^\w.-]", "_", plain)[:100]

@@ -112,7 +112,9 @@ RUNS_CODE = {
     r"(?<![\w.])(eval|exec|compile)\(": "no code out of data",
     r"shell\s*=\s*True|os\.(system|popen)\(": "a list of arguments",
     r"\bverify\s*=\s*False|CERT_NONE|_create_unverified": "certificates are verified",
-    r"\b(urlopen|requests\.(get|post)|httpx\.)": "streams.claim_check, the one place that fetches",
+    r"\b(urlopen|requests\.(get|post)|httpx\.(get|post|put|request|stream|Client|AsyncClient)\b)": (
+        "streams.claim_check, the one place that fetches"
+    ),
 }  # fmt: skip
 
 
@@ -165,9 +167,10 @@ def declared() -> list[Requirement]:
 
 
 def environment_of(python: str) -> dict[str, str | AbstractSet[str]]:
-    """The markers of this machine with another Python."""
+    """The markers of this machine, with the first release of another Python where `python` names one."""
     here = {name: str(value) for name, value in default_environment().items()}
-    return {**here, "python_version": python, "python_full_version": f"{python}.1", "extra": ""}
+    whole = here["python_full_version"] if python == here["python_version"] else f"{python}.0"
+    return {**here, "python_version": python, "python_full_version": whole, "extra": ""}
 
 
 def pinned(requirement: Requirement, python: str = "3.13") -> Requirement | None:
