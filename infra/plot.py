@@ -42,6 +42,8 @@ def _plot(
     figure, (quality, dates) = plt.subplots(2, 1, figsize=SIZE, sharex=True, height_ratios=(3, 2), layout="constrained")
     ends = [end for s in lines if (end := _time(s["window"]["end"])) is not None]
     quality.plot(ends, [math.nan] * len(ends))  # the axis is of time, also where there is nothing to show
+    if ends and all(s["quality"]["estimate"] is None and s["forecast"].get("reason") for s in lines):
+        quality.set_xlim(min(_time(s["window"]["start"]) or ends[0] for s in lines), max(ends))  # and of these windows
     _quality(quality, lines, truth)
     _dates(dates, lines, crossing)
     for trigger in (t for t in triggers if (t["model_name"], t["model_version"]) == (model, version)):

@@ -1,20 +1,22 @@
 """How things look in a terminal: tables, progress, and what of a value may be shown."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 from rich.table import Table
+from rich.text import Text
 from sqlalchemy import make_url
 
 from models.reference import Reference
 
-Shown = tuple[Any, Table]
+Shown = tuple[Any, RenderableType]
+NARROW = 120  # columns of a terminal below which a row of a status has no room
 UNFIT_SHOWN = 5  # records of a topic that are named
 NOTHING_YET = (
     "nothing yet: a line comes with the first closed window. Is the model registered, `bestbefore worker` running, and "
@@ -132,7 +134,34 @@ def status(bodies: Sequence[dict[str, Any]]) -> Shown:
             interval(quality), *([body.get("trend", "")] if trends else []), quality["basis"], best_before(forecast),
             mismatches, asked_for(body),
         )  # fmt: skip
-    return list(bodies), table
+    return list(bodies), _Statuses(table, bodies)
+
+
+class _Statuses:
+    """The table; in a narrow terminal, where its columns would be a few letters wide, a paragraph for each row."""
+
+    def __init__(self, table: Table, bodies: Sequence[dict[str, Any]]) -> None:
+        self._table, self._bodies = table, bodies
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        if options.max_width >= NARROW or not self._bodies:
+            yield self._table
+            return
+        for body in self._bodies:
+            segment = f", segment {body['segment']}" if body.get("segment") else ""
+            window = f"window to {day(body['window']['end'])}, n {body['window']['n']}"
+            yield Text(f"{body['model']} {body['version']}{segment}, {window}", style="bold")
+            lines = Table.grid(padding=(0, 2))
+            basis = "" if body["quality"].get("estimate") is None else f", {body['quality']['basis']}"
+            said = {
+                "quality": f"{interval(body['quality'])}{basis}", "trend": body.get("trend"),
+                "best before": best_before(body["forecast"]),
+                "mismatches": ", ".join(body.get("open_mismatches") or []) or "none open", "asked for": asked_for(body),
+            }  # fmt: skip
+            for name, text in said.items():
+                if text:
+                    lines.add_row(f"  {name}", Text(text, overflow="fold"))
+            yield lines
 
 
 def asked_for(body: dict[str, Any]) -> str:

@@ -4,9 +4,12 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 import tomllib
+import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import click
 import pytest
@@ -33,7 +36,12 @@ PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf
 OURS = [name for name, service in SERVICES.items() if str(service.get("image", "")).startswith("bestbefore:")]
 MOUNTED = "/run/secrets/"
 # Who connects as whom: the login, and the role whose rights it has.
-LOGINS = {"setup": ("deploy", "migrator"), "worker": ("worker", "writer"), "alerts": ("watch", "reader")}
+LOGINS = {
+    "setup": ("deploy", "migrator"),
+    "worker": ("worker", "writer"),
+    "alerts": ("watch", "reader"),
+    "page": ("watch", "reader"),
+}
 SECRET = re.compile("password|secret|token|key$", re.I)
 
 
@@ -187,7 +195,10 @@ def test_services_wait_for_what_they_need() -> None:
     assert "container_name" not in SERVICES["worker"], "it could not be scaled"
 
 
-@pytest.mark.parametrize(("name", "port"), [("worker", Settings().web_port), ("bridge", Settings().bridge_port)])
+@pytest.mark.parametrize(
+    ("name", "port"),
+    [("worker", Settings().web_port), ("page", Settings().web_port), ("bridge", Settings().bridge_port)],
+)
 def test_who_has_pages_is_asked_whether_it_lives(name: str, port: int) -> None:
     """On the port that the settings have by default, with what the image has: Python, and no curl."""
     service = SERVICES[name]
@@ -306,3 +317,21 @@ def test_the_image_is_not_root_and_runs_our_command() -> None:
     assert entry[1] in PROJECT["project"]["scripts"]
     assert "ARG EXTRAS" in DOCKERFILE
     assert "gpu" in PROJECT["project"]["optional-dependencies"]
+
+
+def test_the_page_answers_its_health_check_and_asks_for_its_token(tmp_path: Path) -> None:
+    """The path of the health check is there, without a token, and nothing else is."""
+    store = f"sqlite:///{tmp_path}/events.db"
+    upgrade(store)
+    command = [sys.executable, "-m", "infra.cli", "page", "--port", "0"]
+    environment = {**os.environ, "BESTBEFORE_STORE": store, "BESTBEFORE_WEB_TOKEN": "of-the-test"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        address = process.stdout.readline().split()[-1]
+        try:
+            with urllib.request.urlopen(f"{address}live", timeout=10) as answer:  # noqa: S310 -- on this machine
+                assert answer.read() == b"live\n"
+            with pytest.raises(HTTPError, match="401"):
+                urllib.request.urlopen(f"{address}models.json", timeout=10)  # noqa: S310
+        finally:
+            process.terminate()

@@ -146,3 +146,18 @@ def test_what_the_store_knows_is_drawn(store: EventStore, store_url: str, tmp_pa
     again = CliRunner().invoke(main, ["--store", store_url, "plot", "--out", str(tmp_path / "again")])
     assert again.exit_code == 0
     assert (tmp_path / "again" / "digits-1.svg").read_text() == svg
+
+
+def test_a_narrow_terminal_gets_paragraphs(store: EventStore) -> None:
+    """Words stay whole in 80 columns; a wide terminal gets the table."""
+    watch = Watch(store, None, 1.0)
+    _ = told(store, 0, 0.95)
+    _ = watch.look()
+    narrow, wide = (Console(file=io.StringIO(), width=width) for width in (80, 200))
+    for console in (narrow, wide):
+        console.print(watch.screen())
+    assert isinstance(narrow.file, io.StringIO)
+    assert isinstance(wide.file, io.StringIO)
+    assert "digits 1, window to 2026-01-21 00:00, n 500\n" in narrow.file.getvalue()
+    assert "  quality      0.950 [0.800, 1.000], labels" in narrow.file.getvalue()
+    assert "quality, 90% interval" in wide.file.getvalue()

@@ -32,10 +32,16 @@ def serve(settings: Settings, port: int, ready: Callable[[str], None]) -> None:
     asyncio.run(_serve(settings, port, ready))
 
 
+async def _live(_: web.Request) -> web.Response:
+    """For whoever starts this process again when it hangs; the page itself says whether the store answers."""
+    return web.Response(text="live\n")
+
+
 async def _serve(settings: Settings, port: int, ready: Callable[[str], None]) -> None:
     reader = PageReader(settings.store)
     app = web.Application()
     app.add_routes(Site(Hub(reader, lambda: {"worker": None}), settings.web_token).routes())
+    app.router.add_get("/live", _live)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
