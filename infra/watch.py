@@ -1,8 +1,9 @@
 """`status --watch`: how every model stands, again and again, in a terminal or as lines for a pipe."""
 
 import json
+import signal
 import sys
-import time
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -119,10 +120,20 @@ class Watch:
         self._repeat(tell, always=False)
 
     def _repeat(self, tell: Callable[[], None], *, always: bool) -> None:
+        """Until Ctrl-C. The first only asks for the end, so that it is not lost in a driver's callback."""
+        stop = threading.Event()
+
+        def end(*_: object) -> None:
+            stop.set()
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+        before = signal.signal(signal.SIGINT, end)
         try:
-            while True:
+            while not stop.is_set():
                 if self.look() or always:
                     tell()
-                time.sleep(self._every)
+                stop.wait(self._every)
         except KeyboardInterrupt:
-            return
+            pass  # the second one: the store did not answer
+        finally:
+            signal.signal(signal.SIGINT, before)

@@ -129,7 +129,8 @@ def look(browser: Browser, url: str, ready: str, *, size: tuple[int, int] = DESK
 
 
 def text(tab: Tab, selector: str) -> str:
-    """The text of an element, with single spaces."""
+    """The text of an element, once it is there, with single spaces."""
+    tab.wait(f"document.querySelector({json.dumps(selector)})")
     return " ".join(str(tab.run(f"document.querySelector({json.dumps(selector)}).innerText")).split())
 
 
@@ -252,6 +253,7 @@ def test_the_keyboard_is_enough(browser: Browser, page: Shown) -> None:
 
 def test_the_chart_has_its_numbers_in_a_table(browser: Browser, page: Shown) -> None:
     tab = look(browser, f"{page.url}#/credit-risk/12", MODEL)
+    tab.wait("document.querySelector('figure summary')")
     tab.run("document.querySelector('figure summary').click(); 0")
     tab.wait("document.querySelectorAll('figure tbody tr').length === 36")
     assert text(tab, "figure thead") == (
