@@ -1,6 +1,7 @@
 """The worker: joins settings, store, Faust app and agents. The only composition root."""
 
 import asyncio
+import gc
 import logging
 from collections.abc import Iterable
 from importlib.metadata import version
@@ -37,6 +38,7 @@ AGENTS: dict[str, type[Intake] | type[Assess]] = {
 }  # fmt: skip
 TICK, LOOK, REFRESH, PRUNE = 0.5, 1.0, 5.0, 3600.0  # seconds
 PRUNE_AT_ONCE = 10_000  # rows of a table
+YOUNG_OBJECTS = 50_000  # made between two looks for cycles: a chunk of decoded events is a few thousand, and has none
 
 
 def create_worker(settings: Settings, agents: Iterable[str] = tuple(AGENTS)) -> tuple[App, Runtime]:
@@ -189,6 +191,8 @@ def run_worker(settings: Settings, agents: Iterable[str] = tuple(AGENTS), loglev
     runtime.inspections = {key: decode_inspection(body) for key, body in runtime.store.inspections().items()}
     Health(runtime, [name for name in AGENTS if name in set(agents)]).start()
     deadline = Deadline(app, runtime)
+    gc.freeze()  # what is there by now stays; to look through it again and again costs more than decoding does
+    gc.set_threshold(YOUNG_OBJECTS)
     worker = Worker(app, deadline, loglevel=loglevel, redirect_stdouts=False, quiet=True, daemon=True)
     try:
         worker.execute_from_commandline()

@@ -1,7 +1,8 @@
 """The types of what comes in: inferences, labels, sampled inputs, changes of versions.
 
 Only ever add fields, with a default; never retype one. Unknown fields are ignored. The text under a field is its
-description in the published schema (`streams.schemas`).
+description in the published schema (`streams.schemas`). What JSON makes has no cycles, so those that come in masses
+are left out of the search for them (`gc=False`).
 """
 
 from datetime import datetime
@@ -27,7 +28,7 @@ MAX_LABEL, MAX_CLASSES, MAX_FEATURES, MAX_EMBEDDING = 1_000, 10_000, 1_000, 100_
 Label = Annotated[str, msgspec.Meta(max_length=MAX_LABEL)]
 
 
-class Output(msgspec.Struct):
+class Output(msgspec.Struct, gc=False):
     """What the model answered: a label and/or scores (classification), or a value (regression)."""
 
     label: Label | None = None
@@ -38,7 +39,7 @@ class Output(msgspec.Struct):
     """The predicted number, in the unit of the target."""
 
 
-class Reserved(msgspec.Struct, omit_defaults=True):
+class Reserved(msgspec.Struct, omit_defaults=True, gc=False):
     """Optional fields that are carried along from the first version on; later versions give them meaning."""
 
     component: str | None = None
@@ -79,7 +80,7 @@ class Reserved(msgspec.Struct, omit_defaults=True):
     """W3C trace state beside it."""
 
 
-class InferenceEvent(Reserved, kw_only=True):
+class InferenceEvent(Reserved, kw_only=True, gc=False):
     """One inference."""
 
     id: Id
@@ -110,7 +111,7 @@ class InferenceEvent(Reserved, kw_only=True):
     """Probability with which this event was kept; every count is weighted with its inverse."""
 
 
-class LabelEvent(msgspec.Struct, kw_only=True):
+class LabelEvent(msgspec.Struct, kw_only=True, gc=False):
     """Late ground truth, proxy or feedback about one inference; one of `label`, `value`, `correct` must be given."""
 
     inference_id: Id
