@@ -120,7 +120,7 @@ def _window(
     state.drift = followed_by(state.drift, drift, selected(seen.value(DETECTORS)))
     state.change = follow_change(state.change, seen, evidence, drift)
     verdicts += change_verdicts(state.change) if state.change else []
-    notes = watch(state.open, subject, reference, tick.start, verdicts, seen.traces)
+    notes = watch(state.open, subject, reference, tick.start, verdicts, seen.traces, heard=tick.profile.n > 0)
     state.policy, decided = decision(state.life, state.policy, seen, causes_of(state.open))
     notes += decided
     told_of = {**_forecast_fields(reference, passage, end), **words}
@@ -152,7 +152,7 @@ def _fleet(state: State, subject: Subject, reference: Reference, tick: Tick) -> 
         reference=reference, subject=subject, window=tick.profile, block=_joined(state, reference, tick),
         start_us=tick.start, end_us=end, block_start_us=state.block_start, memory=state.memory,
     )  # fmt: skip
-    return watch(state.open, subject, reference, tick.start, fleet(seen), seen.traces)
+    return watch(state.open, subject, reference, tick.start, fleet(seen), seen.traces, heard=tick.profile.n > 0)
 
 
 # -- quality, forecast, decision -----------------------------------------------------------------------------

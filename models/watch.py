@@ -55,16 +55,16 @@ def causes_of(opened: dict[str, Open]) -> tuple[OpenCause, ...]:
 
 def watch(
     opened: dict[str, Open], subject: Subject, reference: Reference, start: int, verdicts: list[Verdict],
-    traces: TracesOf = untraced,
+    traces: TracesOf = untraced, *, heard: bool = True,
 ) -> list[Note]:  # fmt: skip
     """Open a mismatch after CONFIRM windows that show it, resolve it after CONFIRM windows that do not.
 
     What is unknown does neither: an open mismatch stays until there is evidence that it is gone. That a check finds
-    other facts in order and says nothing more of this one, or is no longer declared, is such evidence. `traces` gives
-    example requests of what a verdict has as evidence.
+    other facts in order and says nothing more of this one, or is no longer declared, is such evidence, unless the
+    window had no event (`heard`). `traces` gives example requests of what a verdict has as evidence.
     """
     notes = []
-    for verdict in [*verdicts, *_gone(opened, verdicts)]:
+    for verdict in [*verdicts, *(_gone(opened, verdicts) if heard else ())]:
         if verdict.verdict == "unknown":
             continue
         key = f"{verdict.check}/{verdict.field}"

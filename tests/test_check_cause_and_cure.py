@@ -19,7 +19,7 @@ from models.notes import Note
 from models.policy import PolicyState, Trigger, decide, terms_of
 from models.profile import Profile
 from models.quality import Calibration, Estimate
-from models.watch import Open, causes_of, watch
+from models.watch import CONFIRM, Open, causes_of, watch
 from tests.observing import HOUR, START, SUBJECT, labelled, normal_feature, observed, profile_of, small_reference
 
 REFERENCE = small_reference(
@@ -91,6 +91,23 @@ class Loop:
 
     def actions(self) -> list[str]:
         return [trigger.action for trigger in self.triggers]
+
+
+def test_a_window_without_events_is_no_evidence_that_a_mismatch_is_gone() -> None:
+    """A quiet weekend: the check still finds in order what needs no traffic, and says nothing of the rest."""
+    opened: dict[str, Open] = {}
+    wrong = Verdict(
+        check="observability-coverage", verdict="mismatch", field="digest", severity="info", action="review"
+    )
+    fine = msgspec.structs.replace(wrong, verdict="ok", field="rate")
+
+    def windows(count: int, verdict: Verdict, *, heard: bool) -> int:
+        return sum(len(watch(opened, SUBJECT, REFERENCE, START, [verdict], heard=heard)) for _ in range(count))
+
+    assert windows(CONFIRM, wrong, heard=True) == 1
+    assert windows(10 * CONFIRM, fine, heard=False) == 0
+    assert windows(CONFIRM, fine, heard=True) == 1
+    assert not opened
 
 
 def unit_bug() -> Loop:
