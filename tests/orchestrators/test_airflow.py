@@ -31,6 +31,8 @@ def test_each_trigger_is_run_once_also_after_a_restart(started: Airflow, running
     first = running.trigger("loan")
     started.start()
     wait_for(lambda: started.runs.get(first.trigger_id) == "success", f"run, see {started.folder}", PATIENCE_S)
+    # A task that is killed blocks its DAG for Airflow's five minutes without a heartbeat; here only daemons are.
+    wait_for(lambda: started.calm, "the end of all runs", PATIENCE_S)
     started.kill("scheduler", "triggerer")
     second = running.trigger("fraud")  # while nobody is there
     running.repeat(first)
