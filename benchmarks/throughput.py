@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from bestbefore_client import CONTENT_TYPE, Repeated, encode_frame
 
 from infra.local.services import ephemeral
@@ -152,14 +152,15 @@ async def watch_worker(
 ) -> list[Reading]:
     """Start a worker, of the version at `home`, and follow the profiles it publishes until all events are in them."""
     environment = {**os.environ, "BESTBEFORE_CONFIG": str(config), "PYTHONPATH": home or f"{ROOT}:{ROOT / 'client'}"}
-    consumer = AIOKafkaConsumer(
-        settings.topic(PROFILES), bootstrap_servers=settings.broker, auto_offset_reset="earliest",
-        max_partition_fetch_bytes=8 << 20,
-    )  # fmt: skip
+    consumer = AIOKafkaConsumer(bootstrap_servers=settings.broker, max_partition_fetch_bytes=8 << 20)
+    places = [TopicPartition(settings.topic(PROFILES), p) for p in range(settings.partitions)]
     decoder = msgspec.msgpack.Decoder(ProfileRecord)
     readings: list[Reading] = []
     async with consumer:
-        await consumer.seek_to_end()
+        consumer.assign(places)
+        await consumer.seek_to_end(*places)  # what an earlier worker has published is not counted
+        for place in places:
+            await consumer.position(place)
         with log.open("wb") as out:
             worker = subprocess.Popen(
                 [sys.executable, "-P", "-m", "infra.cli", "worker", "--agents", "ingest"],
