@@ -152,37 +152,37 @@ def _check_times(path: Path, table: pa.Table) -> None:
         raise RecordingError(f"{path}: recorded frames have a column `time` of timestamps in UTC; this one is {kind}")
 
 
-def _read_lines(path: Path, recording: Recording) -> None:
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that hold something, with their numbers."""
     with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            place = f"{path}:{number}"
-            try:
-                fields = json.loads(line)
-            except (ValueError, RecursionError) as error:
-                recording.rejected.append(f"{place}: {error}")
-                continue
-            _take(fields, place, recording, line)
+        yield from ((number, line) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def _read_lines(path: Path, recording: Recording) -> None:
+    for number, line in _lines(path):
+        place = f"{path}:{number}"
+        try:
+            fields = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            recording.rejected.append(f"{place}: {error}")
+            continue
+        _take(fields, place, recording, line)
 
 
 def _read_logs(path: Path, sources: Sources, recording: Recording) -> None:
     """Lines of topics that sources.yaml names, by their adapters; others as lines of this project."""
     modified = path.stat().st_mtime_ns // 1000
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
+    for number, line in _lines(path):
+        place = f"{path}:{number}"
+        try:
+            record = record_of(path, number, line, None, modified, default=path.stem)
+            fitting = sources.of(record.topic)
+            if fitting is not None:
+                _sort(fitting[0].adapt(record, fitting[1]), place, recording)
                 continue
-            place = f"{path}:{number}"
-            try:
-                record = record_of(path, number, line, None, modified, default=path.stem)
-                fitting = sources.of(record.topic)
-                if fitting is not None:
-                    _sort(fitting[0].adapt(record, fitting[1]), place, recording)
-                    continue
-                _take(json.loads(record.value or b""), place, recording, record.value)
-            except (BadRecord, SettingsError, ValueError, RecursionError) as error:
-                recording.rejected.append(f"{place}: {error}")
+            _take(json.loads(record.value or b""), place, recording, record.value)
+        except (BadRecord, SettingsError, ValueError, RecursionError) as error:
+            recording.rejected.append(f"{place}: {error}")
 
 
 def _sort(things: Sequence[Thing], place: str, recording: Recording) -> None:
