@@ -18,19 +18,18 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from statistics import NormalDist, median
+from statistics import median
 from typing import Any
 
 import msgspec
-import numpy as np
 from aiokafka import AIOKafkaProducer
 
 from benchmarks.client import events as samples
-from benchmarks.throughput import FEW, PARTITIONS, ROOT, START_US, watch_worker
+from benchmarks.throughput import FEW, PARTITIONS, ROOT, START_US, normal_feature, watch_worker
 from infra.local.services import ephemeral
 from infra.migrate import upgrade
 from infra.topic_admin import create_topics
-from models.reference import NumericFeature, Reference
+from models.reference import Reference
 from streams.event_store import EventStore
 from streams.records import time_text
 from streams.registry import encode_reference
@@ -47,9 +46,7 @@ THIS, QUIX, BARE = "worker, to window sums", "quixstreams 3.28, decoding JSON", 
 
 def reference() -> Reference:
     """What is known of the benchmark's model: 13 quantiles for each number."""
-    shares = (0.01, 0.05, *np.arange(0.1, 0.95, 0.1).round(1).tolist(), 0.95, 0.99)
-    edges = tuple(NormalDist().inv_cdf(p) for p in shares)
-    grid = NumericFeature(edges=edges, shares=tuple(np.diff([0.0, *shares, 1.0]).tolist()), n=10_000)
+    grid = normal_feature()
     return Reference(
         model="bench", version="1", window_us=3_600_000_000, lateness_us=300_000_000, minimum_n=100,
         numeric={f"amount_{i:02d}": grid for i in range(12)},

@@ -67,11 +67,16 @@ def frame(rng: np.random.Generator, number: int) -> bytes:
     return encode_frame(columns, classes=[str(i) for i in range(CLASSES)])
 
 
-def reference() -> Reference:
-    """The benchmark's model as its descriptors would say it: 13 quantiles per feature, a calibration."""
+def normal_feature() -> NumericFeature:
+    """A standard normal number as descriptors tell it, by 13 quantiles."""
     shares = (0.01, 0.05, *np.arange(0.1, 0.95, 0.1).round(1).tolist(), 0.95, 0.99)
     edges = tuple(NormalDist().inv_cdf(p) for p in shares)
-    grid = NumericFeature(edges=edges, shares=tuple(np.diff([0.0, *shares, 1.0]).tolist()), n=10_000)
+    return NumericFeature(edges=edges, shares=tuple(np.diff([0.0, *shares, 1.0]).tolist()), n=10_000)
+
+
+def reference() -> Reference:
+    """The benchmark's model as its descriptors would say it: 13 quantiles per feature, a calibration."""
+    grid = normal_feature()
     return Reference(
         model="bench", version="1", window_us=3_600_000_000, lateness_us=300_000_000, minimum_n=100,
         numeric={f"f{i}": grid for i in range(FEATURES)},
