@@ -1,5 +1,5 @@
 // Quality over time: the plot with a reading for pointer and keyboard, its legend, and its numbers in a table.
-import { draw, make } from "./make.js";
+import { draw, grid, make } from "./make.js";
 import { axes, centre, dated, dateWord, fan, frame, known, marks, past, patterns } from "./plot.js";
 import { basis, count, day, figure, ms, time } from "./words.js";
 
@@ -204,37 +204,19 @@ function table(data) {
     "details",
     { "data-key": "numbers", on: { toggle: fill } },
     make("summary", { "data-key": "numbers-open" }, "The numbers"),
-    make(
-      "div",
-      {
-        class: "scroll",
-        tabindex: "0",
-        role: "region",
-        "aria-label": "The numbers of every window",
-        "data-key": "numbers-all",
-      },
-      make(
-        "table",
-        {},
-        make(
-          "thead",
-          {},
-          make(
-            "tr",
-            {},
-            [
-              "Window until",
-              data.metric ?? "Quality",
-              "90% interval",
-              "Inferences",
-              "Labels",
-              "Basis",
-              "Best before, as told then",
-            ].map((name) => make("th", { scope: "col" }, name)),
-          ),
-        ),
-        rows,
-      ),
+    grid(
+      "numbers-all",
+      "The numbers of every window",
+      [
+        "Window until",
+        data.metric ?? "Quality",
+        "90% interval",
+        "Inferences",
+        "Labels",
+        "Basis",
+        "Best before, as told then",
+      ],
+      rows,
     ),
   );
 }

@@ -16,6 +16,28 @@ export const make = (tag, attributes = {}, ...children) => put(document.createEl
 export const draw = (tag, attributes = {}, ...children) =>
   put(document.createElementNS(SVG, tag), attributes, children);
 
+// A table in a region of its own that scrolls. Its heads from number `figures` on stand over figures.
+export const grid = (key, label, heads, body, { caption = false, figures = Infinity } = {}) =>
+  make(
+    "div",
+    { class: "scroll", tabindex: "0", role: "region", "aria-label": label, "data-key": key },
+    make(
+      "table",
+      {},
+      caption && make("caption", { class: "small" }, caption),
+      make(
+        "thead",
+        {},
+        make(
+          "tr",
+          {},
+          heads.map((name, i) => make("th", { scope: "col", class: i >= figures && "number" }, name)),
+        ),
+      ),
+      body,
+    ),
+  );
+
 // Replace what stands in `node`, and leave the keyboard's focus and opened parts where they were.
 export function renew(node, ...children) {
   const focus = node.contains(document.activeElement) ? document.activeElement.dataset.key : null;

@@ -1,5 +1,5 @@
 // Cards of one model: mismatches, triggers, segments, checks, life.
-import { icon, make } from "./make.js";
+import { grid, icon, make } from "./make.js";
 import { ACTIONS, count, day, distance, fact, interval, ms, path, plural, segment, short, stamp } from "./words.js";
 
 const SEVERITY = { critical: "bad", warning: "look", info: "gone" };
@@ -206,47 +206,34 @@ export function segments(found, model, version, here, limit) {
   return card(
     "segments",
     `Segments (${found.length})`,
-    make(
-      "div",
-      { class: "scroll", tabindex: "0", role: "region", "aria-label": "Segments", "data-key": "segments" },
+    grid(
+      "segments",
+      "Segments",
+      ["Segment", "Quality, 90% interval", "Threshold", "Inferences"],
       make(
-        "table",
+        "tbody",
         {},
-        make(
-          "thead",
-          {},
+        found.map((part) =>
           make(
             "tr",
-            {},
-            ["Segment", "Quality, 90% interval", "Threshold", "Inferences"].map((name, i) =>
-              make("th", { scope: "col", class: i > 1 && "number" }, name),
-            ),
-          ),
-        ),
-        make(
-          "tbody",
-          {},
-          found.map((part) =>
+            { "aria-current": part.segment === here ? "true" : null },
             make(
-              "tr",
-              { "aria-current": part.segment === here ? "true" : null },
+              "th",
+              { scope: "row" },
+              icon(tone[part.state]),
               make(
-                "th",
-                { scope: "row" },
-                icon(tone[part.state]),
-                make(
-                  "a",
-                  { href: path(model, version, part.segment), "data-key": `segment-${part.segment}` },
-                  segment(part.segment),
-                ),
+                "a",
+                { href: path(model, version, part.segment), "data-key": `segment-${part.segment}` },
+                segment(part.segment),
               ),
-              make("td", {}, interval(part), make("span", { class: "small" }, ` ${said(part)}`)),
-              make("td", { class: "number" }, typeof part.threshold === "number" ? part.threshold : "–"),
-              make("td", { class: "number" }, count(part.n)),
             ),
+            make("td", {}, interval(part), make("span", { class: "small" }, ` ${said(part)}`)),
+            make("td", { class: "number" }, typeof part.threshold === "number" ? part.threshold : "–"),
+            make("td", { class: "number" }, count(part.n)),
           ),
         ),
       ),
+      { figures: 2 },
     ),
     more(limit, "segments"),
   );

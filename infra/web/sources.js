@@ -1,5 +1,5 @@
 // Whether data are coming at all: what was closed last, and what this worker sees at the broker.
-import { icon, make } from "./make.js";
+import { grid, icon, make } from "./make.js";
 import { card } from "./parts.js";
 import { count, distance, ms, plural, stamp } from "./words.js";
 
@@ -55,50 +55,30 @@ export function sources(beat, rows) {
 
 function topics(worker) {
   if (!worker.topics.length) return make("p", { class: "empty" }, "This worker has no partitions yet.");
-  return make(
-    "div",
-    {
-      class: "scroll",
-      tabindex: "0",
-      role: "region",
-      "aria-label": "Topics that this worker reads",
-      "data-key": "topics",
-    },
+  return grid(
+    "topics",
+    "Topics that this worker reads",
+    ["Topic", "Newest event", "Records that wait", "Open windows", "Partitions"],
     make(
-      "table",
+      "tbody",
       {},
-      make("caption", { class: "small" }, `Topics of group ${worker.group}, the partitions of this worker`),
-      make(
-        "thead",
-        {},
+      worker.topics.map((one) =>
         make(
           "tr",
           {},
-          ["Topic", "Newest event", "Records that wait", "Open windows", "Partitions"].map((name, i) =>
-            make("th", { scope: "col", class: i > 1 && "number" }, name),
-          ),
-        ),
-      ),
-      make(
-        "tbody",
-        {},
-        worker.topics.map((one) =>
+          make("th", { scope: "row" }, one.topic),
           make(
-            "tr",
+            "td",
             {},
-            make("th", { scope: "row" }, one.topic),
-            make(
-              "td",
-              {},
-              one.last_event
-                ? [stamp(one.last_event), make("span", { class: "small" }, ` ${distance(ms(one.last_event))}`)]
-                : "–",
-            ),
-            [one.lag, one.open_windows, one.partitions].map((n) => make("td", { class: "number" }, count(n))),
+            one.last_event
+              ? [stamp(one.last_event), make("span", { class: "small" }, ` ${distance(ms(one.last_event))}`)]
+              : "–",
           ),
+          [one.lag, one.open_windows, one.partitions].map((n) => make("td", { class: "number" }, count(n))),
         ),
       ),
     ),
+    { caption: `Topics of group ${worker.group}, the partitions of this worker`, figures: 2 },
   );
 }
 
